@@ -1,0 +1,1 @@
+//! The wire: schemas, generated code, conversions, connection handling.

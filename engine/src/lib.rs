@@ -1,0 +1,1 @@
+//! A core's storage: the log, the trees, their caches.

@@ -1,0 +1,1 @@
+//! Consensus: no input or output, no clock, no randomness of its own.

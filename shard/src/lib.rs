@@ -1,0 +1,1 @@
+//! A core at work: regions, propose, persist, apply, answer.

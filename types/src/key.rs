@@ -1,0 +1,88 @@
+//! Stored keys: a zone byte, then the caller's key.
+//!
+//! Raw keys, transactional keys and the system's own live in zones of their own, so that they cannot mix. Regions' bounds are
+//! stored keys; calls and commands take and print the caller's keys.
+
+use std::fmt;
+
+/// A part of the keyspace that one kind of data has for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zone {
+    /// The system's own: cluster state, timestamps.
+    System,
+    /// Raw keys.
+    Raw,
+    /// Transactional keys.
+    Transactional,
+}
+
+impl Zone {
+    /// The byte that every stored key of the zone begins with.
+    pub const fn prefix(self) -> u8 {
+        match self {
+            Self::System => 0,
+            Self::Raw => b'r',
+            Self::Transactional => b'x',
+        }
+    }
+
+    /// The stored form of a caller's key in this zone.
+    pub fn stored(self, key: &[u8]) -> Vec<u8> {
+        let mut stored = Vec::with_capacity(key.len() + 1);
+        stored.push(self.prefix());
+        stored.extend_from_slice(key);
+        stored
+    }
+
+    /// The first stored key after the zone.
+    pub fn end(self) -> [u8; 1] {
+        [self.prefix() + 1]
+    }
+
+    /// The caller's key of a stored key, or `None` when the key is of another zone.
+    pub fn caller_key(self, stored: &[u8]) -> Option<&[u8]> {
+        stored.split_first().and_then(|(zone, key)| (*zone == self.prefix()).then_some(key))
+    }
+}
+
+/// Prints bytes as readable text: printable ASCII as it is, all else as `\xNN`, a backslash as `\\`.
+#[derive(Clone, Copy)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &byte in self.0 {
+            match byte {
+                b'\\' => f.write_str("\\\\")?,
+                0x20..=0x7e => write!(f, "{}", char::from(byte))?,
+                _ => write!(f, "\\x{byte:02x}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_keep_order_and_do_not_mix() {
+        let stored = Zone::Raw.stored(b"a");
+        assert_eq!(stored, b"ra");
+        assert!(stored.as_slice() < Zone::Raw.end().as_slice());
+        assert_eq!(Zone::Raw.caller_key(&stored), Some(&b"a"[..]));
+        assert_eq!(Zone::Transactional.caller_key(&stored), None);
+    }
+
+    #[test]
+    fn escaped_keys_are_printable() {
+        assert_eq!(Escaped(b"a\\\x00\xff").to_string(), "a\\\\\\x00\\xff");
+    }
+}

@@ -1,0 +1,3 @@
+//! The front door for checks, tests, campaigns and code generation.
+
+fn main() {}
