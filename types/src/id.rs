@@ -49,11 +49,13 @@ number! {
 
 impl LogIndex {
     /// The position after this one.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
     /// The position before this one; 0 stays 0.
+    #[must_use]
     pub fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
