@@ -1,5 +1,7 @@
 //! The door on the real machine.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use pinion_runtime::fs::{self, ALIGNMENT, Buffer, OpenOptions};
 use pinion_runtime::machine::{self, MachineConfig};
 use pinion_runtime::{Lane, mailbox, spawn_in};
