@@ -1,0 +1,40 @@
+//! `cargo xtask bench`: measurements, each by one command. docs/performance.md says how to read them.
+
+use crate::{redis, setup, shell, workspace};
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What is measured.
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// The engine beside RocksDB and fjall, one run, every workload
+    Peers {
+        /// Passed on to the program in benches/peers; `--help` lists its flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The server beside Redis, each in turn on one processor, with durable writes
+    Redis(redis::RedisArguments),
+    /// The micro-benchmarks of the workspace
+    Criterion {
+        /// Passed on to cargo bench
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Peers { arguments } => peers(arguments),
+        Bench::Redis(arguments) => redis::run(arguments),
+        Bench::Criterion { arguments } => shell::run(shell::cargo(["bench", "--workspace"]).args(arguments)),
+    }
+}
+
+/// A workspace of its own: RocksDB is most of what there is to build there.
+fn peers(arguments: &[String]) -> Result<()> {
+    setup::debian(&["librocksdb-dev", "libclang-14-dev"])?;
+    let mut cargo = shell::command("cargo", ["run", "--release", "--quiet", "--"]);
+    cargo.current_dir(workspace::root().join("benches/peers")).args(arguments);
+    shell::run(&mut cargo)
+}

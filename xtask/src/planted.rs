@@ -1,0 +1,98 @@
+//! `cargo xtask planted`: a checker proves itself on bugs that were planted.
+//!
+//! tests/planted/NAME.patch is a patch against the tree. Its text before the first `diff` or `---` line says what the bug is, and has one
+//! line `test: COMMAND…`, run at the root of a copy of the tree, that passes without the patch and must fail with it.
+
+use crate::{shell, workspace};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    let patches = patches(names)?;
+    ensure!(!patches.is_empty(), "there are no patches under tests/planted");
+    let copy = workspace::target().join("planted/tree");
+    let mut caught = 0;
+    for patch in &patches {
+        fresh_copy(&copy)?;
+        shell::run(shell::command("git", ["apply", "--whitespace=nowarn"]).arg(patch).current_dir(&copy))?;
+        let content = std::fs::read_to_string(patch)?;
+        let test = test_of(&content).with_context(|| format!("{}: no line `test: …`", patch.display()))?;
+        let mut words = test.split_whitespace();
+        let mut command = Command::new(words.next().context("an empty test")?);
+        command
+            .args(words)
+            .current_dir(&copy)
+            .env("CARGO_TARGET_DIR", workspace::target().join("planted/target"));
+        let name = patch.file_stem().unwrap_or_default().to_string_lossy();
+        eprintln!("planted {name}: $ {test}");
+        // A build that fails would look like a bug that was caught.
+        if let Some(build) = build_of(test) {
+            let mut build_command = Command::new("sh");
+            build_command.args(["-c", &build]).current_dir(&copy);
+            shell::run(build_command.env("CARGO_TARGET_DIR", workspace::target().join("planted/target")))?;
+        }
+        if command.status()?.success() {
+            bail!("planted {name}: `{test}` passes although the bug is there");
+        }
+        println!("planted {name}: caught");
+        caught += 1;
+    }
+    println!("{caught} passed, 0 failed");
+    Ok(())
+}
+
+fn patches(names: &[String]) -> Result<Vec<PathBuf>> {
+    let folder = workspace::root().join("tests/planted");
+    if !names.is_empty() {
+        return Ok(names.iter().map(|name| folder.join(format!("{name}.patch"))).collect());
+    }
+    let mut patches = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "patch") {
+            patches.push(path);
+        }
+    }
+    patches.sort();
+    Ok(patches)
+}
+
+/// The tree as it is committed, in a folder of its own.
+fn fresh_copy(copy: &Path) -> Result<()> {
+    if copy.exists() {
+        std::fs::remove_dir_all(copy)?;
+    }
+    std::fs::create_dir_all(copy)?;
+    let mut clone = shell::command("git", ["clone", "--quiet", "--shared", "--no-tags"]);
+    shell::run(clone.arg(workspace::root()).arg(copy))
+}
+
+/// The command behind `test:` in a patch's text.
+fn test_of(patch: &str) -> Option<&str> {
+    patch
+        .lines()
+        .take_while(|line| !line.starts_with("diff ") && !line.starts_with("--- "))
+        .find_map(|line| line.strip_prefix("test: "))
+}
+
+/// The command that builds what `test` runs, for `cargo test`.
+fn build_of(test: &str) -> Option<String> {
+    let rest = test.strip_prefix("cargo test ")?;
+    let options = rest.split(" -- ").next().unwrap_or(rest);
+    Some(format!("cargo test --no-run {options}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_stands_before_the_patch() {
+        let patch = "Forgets to sync.\ntest: cargo test -p pinion-engine log -- --nocapture\n\ndiff --git a/x b/x\ntest: no\n";
+        let test = test_of(patch).unwrap();
+        assert_eq!(test, "cargo test -p pinion-engine log -- --nocapture");
+        assert_eq!(build_of(test).unwrap(), "cargo test --no-run -p pinion-engine log");
+        assert_eq!(test_of("diff --git a/x b/x\ntest: no\n"), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! Tests: the workspace's own, the simulator's campaigns, golden scripts, and other languages.
+
+use crate::{setup, shell, workspace};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// `cargo xtask test`: every test of the workspace.
+pub(crate) fn workspace(arguments: &[String]) -> Result<()> {
+    // The test that the generated code is fresh runs the schema compiler.
+    setup::debian(&["capnproto"])?;
+    let mut counts = Counts::default();
+    let passed =
+        shell::watch(shell::cargo(["test", "--workspace"]).args(arguments), |line| counts.add(line))?;
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    ensure!(passed && counts.failed == 0, "tests failed");
+    ensure!(counts.passed > 0, "no test ran");
+    Ok(())
+}
+
+/// How many tests passed and failed, summed over the binaries of a run.
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+impl Counts {
+    /// Takes a line that ends a test binary's output: `test result: ok. 3 passed; 0 failed; …`.
+    fn add(&mut self, line: &str) {
+        let Some((_, rest)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
+        else {
+            return;
+        };
+        for part in rest.split("; ") {
+            match part.split_once(' ') {
+                Some((count, "passed")) => self.passed += count.parse().unwrap_or(0),
+                Some((count, "failed")) => self.failed += count.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Which seeds the simulator runs.
+#[derive(Args)]
+pub(crate) struct SimArguments {
+    /// How many seeds
+    #[arg(long, default_value_t = 50)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Only campaigns whose name contains this
+    #[arg(long)]
+    campaign: Option<String>,
+    /// Succeed when the tree has no simulator campaigns yet
+    #[arg(long, hide = true)]
+    if_present: bool,
+}
+
+/// `cargo xtask sim`: the campaigns of tests/sim, each over the range of seeds that the environment names.
+pub(crate) fn sim(arguments: &SimArguments) -> Result<()> {
+    if arguments.if_present && !workspace::has_test("pinion", "sim")? {
+        eprintln!("no simulator campaigns in this tree yet: skipped");
+        return Ok(());
+    }
+    eprintln!("to play one seed again: cargo xtask sim --seeds 1 --from SEED");
+    let mut cargo = shell::cargo(["test", "--release", "--package", "pinion", "--test", "sim", "--"]);
+    cargo.args(arguments.campaign.as_deref());
+    cargo.args(["--nocapture", "--test-threads", "2"]);
+    cargo.env("PINION_SIM_SEEDS", arguments.seeds.to_string());
+    cargo.env("PINION_SIM_FROM", arguments.from.to_string());
+    shell::run(&mut cargo)
+}
+
+/// `cargo xtask raft-goldens`: the scripts are not part of this tree; they come from etcd's raft, or are somebody's own.
+pub(crate) fn raft_goldens(paths: &[PathBuf]) -> Result<()> {
+    let paths = if paths.is_empty() {
+        let list = std::env::var_os("PINION_RAFT_GOLDENS")
+            .context("name the scripts, or set PINION_RAFT_GOLDENS to a folder of them")?;
+        std::env::split_paths(&list).collect()
+    } else {
+        paths.to_vec()
+    };
+    for path in paths {
+        let path = path.canonicalize().with_context(|| path.display().to_string())?;
+        let mut cargo =
+            shell::cargo(["test", "--package", "pinion-raft", "--test", "goldens", "--", "--nocapture"]);
+        shell::run(cargo.env("PINION_RAFT_GOLDENS", path))?;
+    }
+    Ok(())
+}
+
+/// `cargo xtask interop`: tests/interop by pytest, against a server built here.
+pub(crate) fn interop() -> Result<()> {
+    let python = setup::python("tests/interop/requirements.txt")?;
+    shell::run(&mut shell::cargo(["build", "--package", "pinion", "--bin", "pinion"]))?;
+    let mut pytest = Command::new(python);
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/interop"]);
+    pytest.current_dir(workspace::root());
+    pytest.env("PINION_SERVER", workspace::target().join("debug/pinion"));
+    pytest.env("PINION_SCHEMAS", workspace::root().join("capnp/schema"));
+    pytest.env("PYTHONDONTWRITEBYTECODE", "1");
+    shell::run(&mut pytest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_sum_over_test_binaries() {
+        let mut counts = Counts::default();
+        counts.add("running 3 tests");
+        counts.add(
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
+        );
+        counts.add("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        assert_eq!((counts.passed, counts.failed), (5, 4));
+    }
+}
