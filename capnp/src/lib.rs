@@ -1,1 +1,35 @@
-//! The wire: schemas, generated code, conversions, connection handling.
+//! The wire: schemas, generated code, the calls as plain types, and the connections that carry them.
+//!
+//! - [`generated`]: what the Cap'n Proto compiler makes of `schema/`, checked in;
+//! - [`raw`] and [`admin`]: calls, answers and the traits that a store implements to serve them; owned and `Send`, because a call may
+//!   be answered by another core;
+//! - [`error`]: why a call was not done, as data.
+//!
+//! This crate knows the wire and nothing of storage.
+
+pub mod admin;
+pub mod error;
+pub mod raw;
+
+#[expect(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::allow_attributes_without_reason,
+    missing_docs,
+    reason = "the compiler's output"
+)]
+#[rustfmt::skip]
+pub mod generated {
+    //! What the Cap'n Proto compiler makes of `schema/`.
+    pub mod admin_capnp;
+    pub mod common_capnp;
+    pub mod pinion_capnp;
+    pub mod raw_capnp;
+}
+
+pub use admin::{AdminService, RegionInfo, RegionPage, StoreInfo};
+pub use error::WireError;
+pub use raw::{
+    Atomicity, Context, Operation, OperationKind, OperationResult, Operations, Page, Pairs, RawAnswer,
+    RawCall, RawReply, RawRequest, RawService, Remaining, Results, Scan,
+};
