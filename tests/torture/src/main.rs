@@ -4,6 +4,8 @@
 //! random moment the medium fails or the process is killed, a fifth of the times during its start. After the restart every key is
 //! compared with what the clients know ([`model`]).
 
+#![expect(dead_code, reason = "the writers and readers come with the client")]
+
 mod device_check;
 mod medium;
 mod model;

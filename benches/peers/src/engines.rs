@@ -1,0 +1,4 @@
+//! The engines behind one trait.
+
+pub(crate) mod fjall;
+pub(crate) mod rocksdb;
