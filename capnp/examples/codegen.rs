@@ -1,9 +1,12 @@
-//! Makes `capnp/src/generated/` anew from `capnp/schema/`.
+//! Makes `capnp/src/generated/` anew from `capnp/schema/`, or writes the same files to the folder that is its one argument.
 
 #[path = "../codegen.rs"]
 mod codegen;
 
+use std::path::{Path, PathBuf};
+
 fn main() -> capnp::Result<()> {
-    let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    codegen::generate(package, &package.join("src/generated"))
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = std::env::args_os().nth(1).map_or_else(|| package.join("src/generated"), PathBuf::from);
+    codegen::generate(package, &output)
 }

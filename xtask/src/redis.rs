@@ -55,37 +55,37 @@ const ROWS: [Row; 6] = [
     Row {
         name: "put, 50 connections, one call each",
         redis: &["-t", "set", "-c", "50"],
-        pinion: &["--workload", "load", "--connections", "50", "--depth", "1"],
+        pinion: &["--workload", "put", "--no-load", "--connections", "50", "--depth", "1"],
         wanted: 1.0,
     },
     Row {
         name: "get, 50 connections, one call each",
         redis: &["-t", "get", "-c", "50"],
-        pinion: &["--workload", "c", "--connections", "50", "--depth", "1"],
+        pinion: &["--workload", "get", "--connections", "50", "--depth", "1"],
         wanted: 0.8,
     },
     Row {
         name: "put, 50 connections, batches of 32",
         redis: &["-t", "set", "-c", "50", "-P", "32"],
-        pinion: &["--workload", "load", "--connections", "50", "--depth", "1", "--batch", "32"],
+        pinion: &["--workload", "put", "--no-load", "--connections", "50", "--depth", "1", "--batch", "32"],
         wanted: 1.0,
     },
     Row {
         name: "get, 50 connections, batches of 32",
         redis: &["-t", "get", "-c", "50", "-P", "32"],
-        pinion: &["--workload", "c", "--connections", "50", "--depth", "1", "--batch", "32"],
+        pinion: &["--workload", "get", "--connections", "50", "--depth", "1", "--batch", "32"],
         wanted: 1.0,
     },
     Row {
         name: "put, 4 connections, 64 calls in flight",
         redis: &[],
-        pinion: &["--workload", "load", "--connections", "4", "--depth", "16"],
+        pinion: &["--workload", "put", "--no-load", "--connections", "4", "--depth", "16"],
         wanted: 0.0,
     },
     Row {
         name: "get, 4 connections, 64 calls in flight",
         redis: &[],
-        pinion: &["--workload", "c", "--connections", "4", "--depth", "16"],
+        pinion: &["--workload", "get", "--connections", "4", "--depth", "16"],
         wanted: 0.0,
     },
 ];
@@ -147,7 +147,8 @@ fn measure_pinion(
     for (row, (_, ours)) in ROWS.iter().zip(figures) {
         let mut client = pinned(arguments.client_cpu, pinion);
         client.args(["bench", "raw", "--connect", &address, "--value-size", "100", "--output", "json"]);
-        client.args(["--records", &arguments.keys.to_string(), "--duration", &arguments.seconds.to_string()]);
+        client.args(["--distribution", "uniform", "--records", &arguments.keys.to_string()]);
+        client.args(["--duration", &format!("{}s", arguments.seconds)]);
         let printed = shell::output(client.args(row.pinion))?;
         let rate = pinion_rate(&printed).with_context(|| format!("pinion bench raw printed: {printed}"))?;
         eprintln!("  pinion  {:40} {rate:10.0} a second", row.name);
