@@ -11,7 +11,9 @@ mod medium;
 mod model;
 mod random;
 mod server;
+mod store;
 mod value;
+mod workload;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
