@@ -1,0 +1,238 @@
+//! Elections: asking for votes, giving them, counting them. Thesis §3.4, with the pre-vote of §9.6.
+
+use bytes::Bytes;
+use pinion_types::PeerId;
+
+use super::Raft;
+use super::step::invalid;
+use crate::log::EntryId;
+use crate::logger::say;
+use crate::quorum::VoteResult;
+use crate::raw_node::Role;
+use crate::{DropReason, Message, MessageKind, NO_PEER, RaftError, Storage};
+
+/// Why a node campaigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Campaign {
+    /// To find out if it would win.
+    PreElection,
+    /// To win.
+    Election,
+    /// The leader told it to. There is no pre-vote: the node is not recovering from a partition.
+    Transfer,
+}
+
+impl Campaign {
+    /// Marks a vote request that the leader has asked for.
+    pub(crate) const TRANSFER_CONTEXT: &'static [u8] = b"CampaignTransfer";
+}
+
+impl<S: Storage> Raft<S> {
+    /// Campaigns as the configuration says.
+    pub(crate) fn start_election(&mut self) {
+        self.campaign_if_allowed(if self.settings.pre_vote {
+            Campaign::PreElection
+        } else {
+            Campaign::Election
+        });
+    }
+
+    pub(crate) fn campaign_if_allowed(&mut self, campaign: Campaign) {
+        if self.role == Role::Leader {
+            say!(self.logger, Debug, "{} ignoring MsgHup because already leader", self.id);
+        } else if !self.promotable() {
+            say!(self.logger, Warn, "{} is unpromotable and can not campaign", self.id);
+        } else if self.has_unapplied_conf_changes() {
+            say!(
+                self.logger,
+                Warn,
+                "{} cannot campaign at term {} since there are still pending configuration changes to apply",
+                self.id,
+                self.term
+            );
+        } else if self.term.0 >= crate::INDEX_MAX {
+            say!(self.logger, Error, "{} cannot campaign: terms are used up at {}", self.id, self.term);
+        } else {
+            say!(self.logger, Info, "{} is starting a new election at term {}", self.id, self.term);
+            self.campaign(campaign);
+        }
+    }
+
+    /// Whether a committed change of the configuration waits to be applied: who does not know the configuration in force
+    /// must not be elected by an older one. When the storage can't tell, it is taken for a yes.
+    fn has_unapplied_conf_changes(&self) -> bool {
+        /// Bytes of entries that are looked at in one go.
+        const PAGE_BYTES: u64 = 1 << 20;
+
+        let mut page = Vec::new();
+        let mut next = self.log.applied.next();
+        while next <= self.log.committed {
+            page.clear();
+            if let Err(error) = self.log.slice_into(next, self.log.committed.next(), PAGE_BYTES, &mut page) {
+                say!(self.logger, Error, "{} cannot read unapplied entries from {next} on: {error}", self.id);
+                return true;
+            }
+            if page.is_empty() || page.iter().any(|entry| entry.kind.is_conf_change()) {
+                return !page.is_empty();
+            }
+            next = page.last().map_or(next, |entry| entry.index.next());
+        }
+        false
+    }
+
+    fn campaign(&mut self, campaign: Campaign) {
+        let (kind, response, term) = if campaign == Campaign::PreElection {
+            self.become_pre_candidate();
+            // The question is about the term that would begin.
+            (MessageKind::PreVote, MessageKind::PreVoteResponse, pinion_types::Term(self.term.0 + 1))
+        } else {
+            self.become_candidate();
+            (MessageKind::Vote, MessageKind::VoteResponse, self.term)
+        };
+        let context = match campaign {
+            Campaign::Transfer => Bytes::from_static(Campaign::TRANSFER_CONTEXT),
+            Campaign::PreElection | Campaign::Election => Bytes::new(),
+        };
+        let last = self.log.last();
+        for id in self.tracker.configuration.voters.ids().ids() {
+            if *id == self.id {
+                // The own vote counts when it is durable, like anybody's.
+                self.send(Message { kind: response, to: *id, term, ..Message::default() });
+                continue;
+            }
+            say!(
+                self.logger,
+                Info,
+                "{} [logterm: {}, index: {}] sent {kind} request to {id} at term {}",
+                self.id,
+                last.term,
+                last.index,
+                self.term
+            );
+            self.send(Message {
+                kind,
+                to: *id,
+                term,
+                log_term: last.term,
+                index: last.index,
+                priority: self.settings.priority,
+                context: context.clone(),
+                ..Message::default()
+            });
+        }
+    }
+
+    /// Answers a request for a vote or a pre-vote.
+    pub(super) fn step_vote(&mut self, message: &Message) {
+        let is_pre_vote = message.kind == MessageKind::PreVote;
+        let can_vote = self.vote == message.from
+            || (self.vote == NO_PEER && self.leader == NO_PEER)
+            || (is_pre_vote && message.term > self.term);
+        let (last, theirs) = (self.log.last(), EntryId { term: message.log_term, index: message.index });
+        let preferred = theirs.index > last.index || self.settings.priority <= message.priority;
+        if !can_vote || !preferred || !self.log.is_up_to_date(theirs) {
+            return self.refuse_vote(message);
+        }
+        // A learner votes, too: it may have been made a voter without knowing yet, and then it is needed to elect
+        // somebody who tells it.
+        self.say_vote("cast", "for", message);
+        let kind = if is_pre_vote { MessageKind::PreVoteResponse } else { MessageKind::VoteResponse };
+        // The answer carries the term of the request: a pre-candidate would ignore an answer of our lower one.
+        self.send(Message { kind, to: message.from, term: message.term, ..Message::default() });
+        if !is_pre_vote {
+            self.election_elapsed = 0;
+            self.vote = message.from;
+        }
+    }
+
+    pub(super) fn refuse_vote(&mut self, message: &Message) {
+        self.say_vote("rejected", "from", message);
+        let kind = if message.kind == MessageKind::PreVote {
+            MessageKind::PreVoteResponse
+        } else {
+            MessageKind::VoteResponse
+        };
+        // Before the first term there is none to tell; that of the request is the least that serves.
+        let term = if self.term.0 == 0 { message.term } else { self.term };
+        self.send(Message { kind, to: message.from, term, reject: true, ..Message::default() });
+    }
+
+    fn say_vote(&self, what: &str, preposition: &str, message: &Message) {
+        let last = self.log.last();
+        say!(
+            self.logger,
+            Info,
+            "{} [logterm: {}, index: {}, vote: {}] {what} {} {preposition} {} [logterm: {}, index: {}] at term {}",
+            self.id,
+            last.term,
+            last.index,
+            self.vote,
+            message.kind,
+            message.from,
+            message.log_term,
+            message.index,
+            self.term
+        );
+    }
+
+    pub(super) fn step_candidate(&mut self, message: Message) -> Result<(), RaftError> {
+        let awaited = if self.role == Role::PreCandidate {
+            MessageKind::PreVoteResponse
+        } else {
+            MessageKind::VoteResponse
+        };
+        match message.kind {
+            MessageKind::Propose => {
+                say!(self.logger, Info, "{} no leader at term {}; dropping proposal", self.id, self.term);
+                Err(RaftError::ProposalDropped(DropReason::NoLeader))
+            }
+            MessageKind::ReadIndex => Err(RaftError::ReadDropped(DropReason::NoLeader)),
+            MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot => {
+                if message.term.0 == 0 {
+                    return Err(invalid(&message, "it carries no term"));
+                }
+                self.become_follower(message.term, message.from);
+                self.step_follower(message)
+            }
+            kind if kind == awaited => {
+                self.count_vote(message.from, kind, !message.reject);
+                Ok(())
+            }
+            MessageKind::TimeoutNow => {
+                say!(
+                    self.logger,
+                    Debug,
+                    "{} [term {} state {}] ignored MsgTimeoutNow from {}",
+                    self.id,
+                    self.term,
+                    self.role,
+                    message.from
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn count_vote(&mut self, from: PeerId, kind: MessageKind, granted: bool) {
+        let what = if granted { "" } else { " rejection" };
+        say!(self.logger, Info, "{} received {kind}{what} from {from} at term {}", self.id, self.term);
+        self.tracker.record_vote(from, granted);
+        let (granted, refused, result) = self.tracker.tally_votes();
+        say!(
+            self.logger,
+            Info,
+            "{} has received {granted} {kind} votes and {refused} vote rejections",
+            self.id
+        );
+        match result {
+            VoteResult::Won if self.role == Role::PreCandidate => self.campaign(Campaign::Election),
+            VoteResult::Won => {
+                self.become_leader();
+                self.broadcast_append();
+            }
+            VoteResult::Lost => self.become_follower(self.term, NO_PEER),
+            VoteResult::Pending => {}
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A change of the configuration takes effect.
+
+use super::Raft;
+use crate::confchange::Changer;
+use crate::logger::say;
+use crate::raw_node::Role;
+use crate::tracker::{Configuration, ProgressMap};
+use crate::{ConfChange, ConfState, NO_PEER, RaftError, Storage};
+
+impl<S: Storage> Raft<S> {
+    /// Applies a committed change. A change that does not fit is refused alike by every member, and nothing changes.
+    pub(crate) fn apply_conf_change(&mut self, change: &ConfChange) -> Result<ConfState, RaftError> {
+        let (configuration, progress) = Changer::new(&self.tracker, self.log.last_index()).change(change)?;
+        self.switch_to_configuration(configuration, progress);
+        Ok(self.tracker.configuration.to_conf_state())
+    }
+
+    /// Puts a configuration into force, and draws the consequences for the own role, the commit index and the followers.
+    pub(super) fn switch_to_configuration(&mut self, configuration: Configuration, progress: ProgressMap) {
+        self.tracker.configuration = configuration;
+        self.tracker.progress = progress;
+        say!(self.logger, Info, "{} switched to configuration {}", self.id, self.tracker.configuration);
+        let own = self.tracker.progress.get(self.id);
+        self.is_learner = own.is_some_and(|progress| progress.is_learner);
+        if self.role != Role::Leader {
+            return;
+        }
+        if own.is_none() || self.is_learner {
+            if self.settings.step_down_on_removal {
+                self.become_follower(self.term, NO_PEER);
+            }
+            return;
+        }
+        if self.tracker.configuration.voters.incoming.is_empty() {
+            return;
+        }
+        if self.maybe_commit() {
+            // A smaller quorum may have been reached already.
+            self.release_reads();
+            self.broadcast_append();
+        } else {
+            // New members need not wait for a heartbeat.
+            self.broadcast_missing();
+        }
+        if self.transferee != NO_PEER && !self.tracker.configuration.voters.contains(self.transferee) {
+            self.transferee = NO_PEER;
+        }
+    }
+}

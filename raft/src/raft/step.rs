@@ -1,0 +1,225 @@
+//! What a message's term means, before its kind does.
+
+use pinion_types::Term;
+
+use super::{Campaign, Raft};
+use crate::log::EntryId;
+use crate::logger::say;
+use crate::raw_node::Role;
+use crate::{
+    APPEND_THREAD, APPLY_THREAD, Entry, INDEX_MAX, Message, MessageKind, NO_PEER, RaftError, Snapshot,
+    Storage,
+};
+
+impl<S: Storage> Raft<S> {
+    /// Takes a message that has come over the network: checks it, then steps it.
+    pub(crate) fn step_remote(&mut self, message: Message) -> Result<(), RaftError> {
+        let (kind, from) = (message.kind, message.from);
+        if kind.is_storage() || [self.id, NO_PEER, APPEND_THREAD, APPLY_THREAD].contains(&from) {
+            return Err(RaftError::StepLocalMessage { kind, from });
+        }
+        if kind.is_response() && !self.tracker.progress.contains(from) {
+            return Err(RaftError::StepPeerNotFound { from });
+        }
+        if message.to != self.id {
+            return Err(invalid(&message, "it is addressed to another peer"));
+        }
+        check(&message).map_err(|reason| invalid(&message, reason))?;
+        self.step(message)
+    }
+
+    /// Takes a message of whatever origin.
+    pub(crate) fn step(&mut self, message: Message) -> Result<(), RaftError> {
+        if message.term > self.term && message.term != Term(0) {
+            if self.ignores_vote(&message) {
+                return Ok(());
+            }
+            self.enter_term_of(&message);
+        } else if message.term < self.term && message.term != Term(0) {
+            self.step_lower_term(&message);
+            return Ok(());
+        }
+        match message.kind {
+            MessageKind::StorageAppendResponse => self.step_append_done(&message),
+            MessageKind::StorageApplyResponse => self.applied_to(message.index),
+            MessageKind::Vote | MessageKind::PreVote => self.step_vote(&message),
+            _ => {
+                return match self.role {
+                    Role::Leader => self.step_leader(message),
+                    Role::Follower => self.step_follower(message),
+                    Role::Candidate | Role::PreCandidate => self.step_candidate(message),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Who hears from a leader neither votes nor goes to a higher term, unless the leader itself asks for the election.
+    fn ignores_vote(&self, message: &Message) -> bool {
+        let is_vote = matches!(message.kind, MessageKind::Vote | MessageKind::PreVote);
+        if !is_vote || message.context == Campaign::TRANSFER_CONTEXT || !self.hears_from_leader() {
+            return false;
+        }
+        let last = self.log.last();
+        say!(
+            self.logger,
+            Info,
+            "{} [logterm: {}, index: {}, vote: {}] ignored {} from {} [logterm: {}, index: {}] at term {}: lease is \
+             not expired (remaining ticks: {})",
+            self.id,
+            last.term,
+            last.index,
+            self.vote,
+            message.kind,
+            message.from,
+            message.log_term,
+            message.index,
+            self.term,
+            self.settings.election_timeout - self.election_elapsed
+        );
+        true
+    }
+
+    fn enter_term_of(&mut self, message: &Message) {
+        match message.kind {
+            // A pre-vote never changes the term. A granted one carries the term to come, which begins with a quorum;
+            // a refused one carries the term of who refused, which is ours to take.
+            MessageKind::PreVote => return,
+            MessageKind::PreVoteResponse if !message.reject => return,
+            _ => {}
+        }
+        say!(
+            self.logger,
+            Info,
+            "{} [term: {}] received a {} message with higher term from {} [term: {}]",
+            self.id,
+            self.term,
+            message.kind,
+            message.from,
+            message.term
+        );
+        let leads =
+            matches!(message.kind, MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot);
+        self.become_follower(message.term, if leads { message.from } else { NO_PEER });
+    }
+
+    /// A message of a term that is over is ignored, with three exceptions.
+    fn step_lower_term(&mut self, message: &Message) {
+        let settings = &self.settings;
+        match message.kind {
+            // A leader that does not know that its term is over. Where votes are ignored while a leader is heard of, and
+            // terms do not rise without a pre-vote, only this answer tells it: otherwise a node that comes back from a
+            // partition with a higher term would neither win an election nor follow anybody.
+            MessageKind::Heartbeat | MessageKind::Append if settings.check_quorum || settings.pre_vote => {
+                self.send(Message {
+                    kind: MessageKind::AppendResponse,
+                    to: message.from,
+                    ..Message::default()
+                });
+            }
+            // A candidate of a lower term with a longer log must learn our term, or neither side is ever elected.
+            MessageKind::PreVote => self.refuse_vote(message),
+            MessageKind::StorageAppendResponse => {
+                // Entries may have been replaced since, in a later term; a later answer will cover them. A snapshot is
+                // committed state, whatever the term.
+                if message.index.0 != 0 {
+                    say!(
+                        self.logger,
+                        Info,
+                        "{} [term: {}] ignored entry appends from a {} message with lower term [term: {}]",
+                        self.id,
+                        self.term,
+                        message.kind,
+                        message.term
+                    );
+                }
+                self.snapshot_done(message);
+            }
+            _ => say!(
+                self.logger,
+                Info,
+                "{} [term: {}] ignored a {} message with lower term from {} [term: {}]",
+                self.id,
+                self.term,
+                message.kind,
+                message.from,
+                message.term
+            ),
+        }
+    }
+
+    fn step_append_done(&mut self, message: &Message) {
+        if message.index.0 != 0 {
+            self.log.stable_to(EntryId { term: message.log_term, index: message.index });
+        }
+        self.snapshot_done(message);
+    }
+
+    fn snapshot_done(&mut self, message: &Message) {
+        if let Some(snapshot) = &message.snapshot {
+            let index = snapshot.metadata.index;
+            self.log.stable_snapshot_to(index);
+            self.applied_to(index);
+        }
+    }
+}
+
+pub(super) fn invalid(message: &Message, reason: &'static str) -> RaftError {
+    RaftError::InvalidMessage { kind: message.kind, from: message.from, term: message.term, reason }
+}
+
+/// What can be said against a message without knowing the node's state.
+fn check(message: &Message) -> Result<(), &'static str> {
+    if message.kind.needs_term() && message.term == Term(0) {
+        return Err("it carries no term");
+    }
+    let numbers =
+        [message.term.0, message.log_term.0, message.index.0, message.commit.0, message.reject_hint.0];
+    if numbers.iter().any(|number| *number > INDEX_MAX) {
+        return Err("an index or a term is beyond the limit");
+    }
+    if !message.responses.is_empty() {
+        return Err("it carries responses of a storage");
+    }
+    match message.kind {
+        MessageKind::Vote | MessageKind::PreVote if message.log_term > message.term => {
+            Err("its log is of a later term than the election")
+        }
+        MessageKind::Append => check_entries(message),
+        MessageKind::Snapshot => check_snapshot(message.term, message.snapshot.as_deref()),
+        _ => Ok(()),
+    }
+}
+
+fn check_entries(message: &Message) -> Result<(), &'static str> {
+    let (mut index, mut term) = (message.index, message.log_term);
+    for Entry { index: entry_index, term: entry_term, .. } in &message.entries {
+        if *entry_index != index.next() {
+            return Err("its entries have a gap");
+        }
+        if *entry_term < term || *entry_term == Term(0) {
+            return Err("its entries go back in terms");
+        }
+        (index, term) = (*entry_index, *entry_term);
+    }
+    if term > message.term {
+        return Err("its entries are of a later term than its own");
+    }
+    if index.0 > INDEX_MAX { Err("an index or a term is beyond the limit") } else { Ok(()) }
+}
+
+fn check_snapshot(term: Term, snapshot: Option<&Snapshot>) -> Result<(), &'static str> {
+    let Some(metadata) = snapshot.map(|snapshot| &snapshot.metadata) else {
+        return Err("it carries no snapshot");
+    };
+    if metadata.index.0 == 0 || metadata.index.0 > INDEX_MAX {
+        return Err("the snapshot's index makes no sense");
+    }
+    if metadata.term.0 == 0 || metadata.term > term {
+        return Err("the snapshot's term makes no sense");
+    }
+    if metadata.conf_state.voters.is_empty() {
+        return Err("the snapshot has no configuration");
+    }
+    Ok(())
+}
