@@ -1,1 +1,5 @@
 //! A core's storage: the log, the trees, their caches.
+
+pub mod error;
+
+pub use error::{Error, Result};

@@ -1,0 +1,124 @@
+//! The one error of the crate.
+
+use pinion_types::{LogIndex, RegionId};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in a core's storage.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation on a file.
+    #[error("{}: {source}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// Bytes on disk are not those that were written.
+    #[error(
+        "{} is damaged at byte {offset}: its checksum is {got:08x} where {expected:08x} was written; \
+         restore the file, or let the store fetch the region anew",
+        .file.display()
+    )]
+    ChecksumMismatch {
+        /// The file.
+        file: PathBuf,
+        /// Where the checked bytes begin.
+        offset: u64,
+        /// The checksum on disk.
+        expected: u32,
+        /// The checksum of what was read.
+        got: u32,
+    },
+    /// Bytes on disk have a right checksum, or need none, and make no sense.
+    #[error("{} is damaged at byte {offset}: {what}", .file.display())]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A file was written by another version of the program.
+    #[error(
+        "{} has format version {got} where this program knows {known}; use the version that wrote it",
+        .file.display()
+    )]
+    UnknownVersion {
+        /// The file.
+        file: PathBuf,
+        /// Where the version stands.
+        offset: u64,
+        /// The version there.
+        got: u32,
+        /// The version that is known.
+        known: u32,
+    },
+    /// A write or a sync of the log failed: what the medium holds is unknown, so this core's log takes nothing any more.
+    #[error("the log in {} has stopped for good: {cause}; restart the store once its disk is well", .directory.display())]
+    LogFailed {
+        /// The log's directory.
+        directory: PathBuf,
+        /// The first failure.
+        cause: String,
+    },
+    /// There is no prepared segment, and the file system has no room for another.
+    #[error("the log in {} has no room: a segment takes {segment_size_bytes} bytes; free some space", .directory.display())]
+    DiskFull {
+        /// The log's directory.
+        directory: PathBuf,
+        /// What a new segment takes.
+        segment_size_bytes: u64,
+    },
+    /// Records that were appended together do not fit a segment.
+    #[error(
+        "records of {len} bytes do not fit a log segment, which takes {max}; raise log.segment_size_bytes"
+    )]
+    RecordTooLarge {
+        /// Bytes of the encoded records.
+        len: u64,
+        /// The most that a segment takes at once.
+        max: u64,
+    },
+    /// Entries that were asked for are not in the log.
+    #[error("stream {stream} has entries {first} to {last}, and {wanted} was asked for")]
+    NoSuchEntry {
+        /// The stream.
+        stream: RegionId,
+        /// The index that was asked for.
+        wanted: LogIndex,
+        /// The first index there is.
+        first: LogIndex,
+        /// The last index there is; before `first` when there is none.
+        last: LogIndex,
+    },
+    /// A setting makes no sense.
+    #[error("{setting} is {got}: {advice}")]
+    InvalidSetting {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        got: u64,
+        /// What would be right.
+        advice: &'static str,
+    },
+    /// Something that cannot fail failed.
+    #[error("{what}; this is a bug")]
+    Internal {
+        /// What failed.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// An operation on `file` failed.
+    pub fn io(file: &Path, source: io::Error) -> Self {
+        Self::Io { file: file.to_owned(), source }
+    }
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
