@@ -116,12 +116,17 @@ impl OpenOptions {
             .create(self.create)
             .create_new(self.create_new)
             .truncate(self.truncate);
-        if self.data_sync {
+        if self.data_sync && !planted_no_data_sync() {
             options.custom_flags(libc::O_DSYNC);
         }
         let file = options.dma_open(path.as_ref()).await.map_err(io::Error::from)?;
         Ok(File(Rc::new(file)))
     }
+}
+
+/// Whether synchronous writes are left out on purpose: a test that cuts the power must find it.
+fn planted_no_data_sync() -> bool {
+    cfg!(feature = "planted") && std::env::var_os("PINION_PLANT_NO_DSYNC").is_some()
 }
 
 /// Lets glommio find out, on a file with data, whether the device that holds `path` can be polled for completions.
