@@ -8,8 +8,14 @@
 //! This crate knows the wire and nothing of storage.
 
 pub mod admin;
+pub mod client;
+mod convert;
 pub mod error;
+pub mod frame;
+pub mod limits;
 pub mod raw;
+mod rpc;
+pub mod server;
 
 #[expect(
     clippy::pedantic,
@@ -28,7 +34,9 @@ pub mod generated {
 }
 
 pub use admin::{AdminService, RegionInfo, RegionPage, StoreInfo};
+pub use client::{Client, ClientError};
 pub use error::WireError;
+pub use limits::{Limits, RequestLimits};
 pub use raw::{
     Atomicity, Context, Operation, OperationKind, OperationResult, Operations, Page, Pairs, RawAnswer,
     RawCall, RawReply, RawRequest, RawService, Remaining, Results, Scan,

@@ -7,6 +7,7 @@ mod operations;
 mod pairs;
 mod results;
 
+pub(crate) use operations::ttl_ms;
 pub use operations::{Operation, OperationKind, Operations};
 pub use pairs::Pairs;
 pub use results::{OperationResult, Results};

@@ -1,0 +1,98 @@
+//! Regions, epochs, peers, contexts, families.
+
+use super::{DecodeError, list_length};
+use crate::generated::common_capnp as schema;
+use crate::{Context, WireError};
+use pinion_types::{ColumnFamily, Epoch, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term};
+
+/// Most peers that a region on the wire may have: far more than any placement rule asks for.
+const PEERS_MAX: u32 = 64;
+
+pub(crate) fn read_family(
+    family: Result<schema::Family, capnp::NotInSchema>,
+) -> Result<ColumnFamily, WireError> {
+    match family {
+        Ok(schema::Family::Default) => Ok(ColumnFamily::Default),
+        Ok(schema::Family::Lock) => Ok(ColumnFamily::Lock),
+        Ok(schema::Family::Write) => Ok(ColumnFamily::Write),
+        Err(capnp::NotInSchema(number)) => Err(WireError::invalid(format!(
+            "no such family: {number}; there are default (0), lock (1) and write (2)"
+        ))),
+    }
+}
+
+pub(crate) fn write_family(family: ColumnFamily) -> schema::Family {
+    match family {
+        ColumnFamily::Default => schema::Family::Default,
+        ColumnFamily::Lock => schema::Family::Lock,
+        ColumnFamily::Write => schema::Family::Write,
+    }
+}
+
+fn read_epoch(reader: schema::epoch::Reader<'_>) -> Epoch {
+    Epoch { conf_ver: reader.get_conf_ver(), version: reader.get_version() }
+}
+
+fn write_epoch(mut builder: schema::epoch::Builder<'_>, epoch: Epoch) {
+    builder.set_conf_ver(epoch.conf_ver);
+    builder.set_version(epoch.version);
+}
+
+pub(crate) fn read_peer(reader: schema::peer::Reader<'_>) -> Peer {
+    let role = if reader.get_learner() { PeerRole::Learner } else { PeerRole::Voter };
+    Peer { id: PeerId(reader.get_id()), store: StoreId(reader.get_store_id()), role }
+}
+
+pub(crate) fn write_peer(mut builder: schema::peer::Builder<'_>, peer: Peer) {
+    builder.set_id(peer.id.0);
+    builder.set_store_id(peer.store.0);
+    builder.set_learner(peer.role == PeerRole::Learner);
+}
+
+pub(crate) fn read_region(reader: schema::region::Reader<'_>) -> Result<Region, DecodeError> {
+    let peers = reader.get_peers()?;
+    if peers.len() > PEERS_MAX {
+        return Err(WireError::invalid(format!("a region with {} peers", peers.len())).into());
+    }
+    Ok(Region {
+        id: RegionId(reader.get_id()),
+        start: reader.get_start()?.to_vec(),
+        end: reader.get_end()?.to_vec(),
+        epoch: read_epoch(reader.get_epoch()?),
+        peers: peers.iter().map(read_peer).collect(),
+    })
+}
+
+pub(crate) fn write_region(mut builder: schema::region::Builder<'_>, region: &Region) {
+    builder.set_id(region.id.0);
+    builder.set_start(&region.start);
+    builder.set_end(&region.end);
+    write_epoch(builder.reborrow().init_epoch(), region.epoch);
+    let mut peers = builder.init_peers(list_length(region.peers.len()));
+    for (index, &peer) in (0..).zip(&region.peers) {
+        write_peer(peers.reborrow().get(index), peer);
+    }
+}
+
+pub(crate) fn read_context(reader: schema::context::Reader<'_>) -> Result<Box<Context>, DecodeError> {
+    if reader.get_region_id() == 0 {
+        return Err(WireError::invalid("a context without region id").into());
+    }
+    Ok(Box::new(Context {
+        region: RegionId(reader.get_region_id()),
+        epoch: reader.has_epoch().then(|| reader.get_epoch()).transpose()?.map(read_epoch),
+        peer: reader.has_peer().then(|| reader.get_peer()).transpose()?.map(read_peer),
+        term: Term(reader.get_term()),
+    }))
+}
+
+pub(crate) fn write_context(mut builder: schema::context::Builder<'_>, context: &Context) {
+    builder.set_region_id(context.region.0);
+    builder.set_term(context.term.0);
+    if let Some(epoch) = context.epoch {
+        write_epoch(builder.reborrow().init_epoch(), epoch);
+    }
+    if let Some(peer) = context.peer {
+        write_peer(builder.init_peer(), peer);
+    }
+}
