@@ -47,6 +47,8 @@ pub(crate) struct Raft<S> {
     /// At least the index of the latest change of the configuration in the log; another may be proposed only when this
     /// is applied.
     pub(crate) pending_conf_index: LogIndex,
+    /// The empty entry with which this leader's term began.
+    term_start: LogIndex,
     /// Payload that this leader has taken and not yet seen applied.
     pub(crate) uncommitted_bytes: u64,
     read_only: ReadOnly,
@@ -115,6 +117,7 @@ impl<S: Storage> Raft<S> {
             read_states: Vec::new(),
             transferee: NO_PEER,
             pending_conf_index: LogIndex(0),
+            term_start: LogIndex(0),
             uncommitted_bytes: 0,
             read_only: ReadOnly::default(),
             reads_before_commit: Vec::new(),
@@ -309,6 +312,7 @@ impl<S: Storage> Raft<S> {
         // There may be a change of the configuration in the tail of the log. To wait until all of it is applied is
         // safe, and cheaper than to look.
         self.pending_conf_index = self.log.last_index();
+        self.term_start = self.log.last_index().next();
         self.append_empty();
         say!(self.logger, Info, "{} became leader at term {}", self.id, self.term);
     }

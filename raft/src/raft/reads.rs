@@ -77,7 +77,8 @@ impl<S: Storage> Raft<S> {
         }
     }
 
+    /// Whether this leader knows all that was ever committed before it.
     fn committed_in_own_term(&self) -> bool {
-        self.log.term_or_zero(self.log.committed) == self.term
+        self.log.committed >= self.term_start
     }
 }

@@ -24,6 +24,10 @@ impl<S: Storage> Raft<S> {
         if message.to != self.id {
             return Err(invalid(&message, "it is addressed to another peer"));
         }
+        let leads = matches!(kind, MessageKind::Append | MessageKind::Heartbeat);
+        if leads && message.term == self.term && ![from, NO_PEER].contains(&self.leader) {
+            return Err(invalid(&message, "another peer leads in this term"));
+        }
         check(&message).map_err(|reason| invalid(&message, reason))?;
         self.step(message)
     }

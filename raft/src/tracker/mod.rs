@@ -68,7 +68,8 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    pub(crate) fn new(inflight_messages_max: usize, inflight_bytes_max: u64) -> Self {
+    /// One without members; each member's window will be bounded by this many messages and bytes.
+    pub fn new(inflight_messages_max: usize, inflight_bytes_max: u64) -> Self {
         Self { inflight_messages_max, inflight_bytes_max, ..Self::default() }
     }
 
