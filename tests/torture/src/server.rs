@@ -122,14 +122,19 @@ impl Server {
         Ok(())
     }
 
-    /// Kills the process with -9.
+    /// The process, as an argument of kill(1). It is ours until it is waited for, so the number cannot become another's.
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    /// Kills the process with -9, unless it is dead, and waits for its end.
     pub(crate) fn kill(&mut self) -> Result<()> {
         kill(&mut self.child)
     }
 
     /// Stops the process with SIGTERM and waits for its clean end.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let pid = self.child.id().to_string();
+        let pid = self.pid();
         ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "kill -TERM {pid} failed");
         let deadline = Instant::now() + STOP_MAX;
         while Instant::now() < deadline {

@@ -50,6 +50,8 @@ pub(crate) struct Session {
     /// What ended the session before its time.
     fault: RefCell<Option<Violation>>,
     reads: Cell<u64>,
+    /// What the last answer said that left open what happened.
+    unknown: RefCell<Option<String>>,
 }
 
 impl Session {
@@ -59,6 +61,7 @@ impl Session {
             stop: Cell::new(false),
             fault: RefCell::default(),
             reads: Cell::new(0),
+            unknown: RefCell::default(),
         }
     }
 
@@ -82,6 +85,11 @@ impl Session {
     /// The first violation that a reader or writer saw.
     pub(crate) fn fault(&self) -> Result<(), Violation> {
         self.fault.take().map_or(Ok(()), Err)
+    }
+
+    /// Why the last writer gave up, for a report.
+    pub(crate) fn last_unknown(&self) -> String {
+        self.unknown.borrow().clone().unwrap_or_else(|| "none gave up".to_owned())
     }
 
     fn check(&self, result: Result<(), Violation>) {
@@ -113,7 +121,10 @@ pub(crate) async fn write<S: Store>(session: &Session, store: &S, slice: Range<u
                 pinion_runtime::sleep(wait).await;
             }
             // The keys have a write in flight for ever, as far as this session knows.
-            Answer::Unknown(_) => return,
+            Answer::Unknown(why) => {
+                *session.unknown.borrow_mut() = Some(why);
+                return;
+            }
         }
     }
 }
@@ -147,16 +158,19 @@ fn next_write(
     }
 }
 
+/// A batch within one region, in which every write is atomic with the others: of one kind as one whole, or mixed.
 fn next_batch(
     model: &mut Model,
     slice: &Range<usize>,
     random: &mut Random,
 ) -> (Vec<(KeyIndex, u64)>, RawCall) {
+    let only = [None, Some(Kind::Put), Some(Kind::Delete)][random.index(3)];
     let mut writes: Vec<(KeyIndex, Kind)> = Vec::new();
     for _ in 0..2 + random.below(GROUP_MAX - 1) {
         let key = KeyIndex(slice.start + random.index(slice.len()));
+        let drawn = if random.below(5) == 0 { Kind::Delete } else { Kind::Put };
         if !writes.iter().any(|(other, _)| *other == key) {
-            writes.push((key, if random.below(5) == 0 { Kind::Delete } else { Kind::Put }));
+            writes.push((key, only.unwrap_or(drawn)));
         }
     }
     let batch = model.begin_write(&writes);
@@ -167,7 +181,8 @@ fn next_batch(
             Kind::Delete => operations.delete(FAMILY, model.key(key)),
         }
     }
-    (batch, RawCall::Batch { operations, atomicity: Atomicity::Whole })
+    let atomicity = if only.is_some() { Atomicity::Whole } else { Atomicity::PerRegion };
+    (batch, RawCall::Batch { operations, atomicity })
 }
 
 /// A value for this write; most are small, some are of several blocks.
