@@ -48,7 +48,7 @@ enum Task {
     Torture(torture::TortureArguments),
     /// Play golden scripts against the consensus core
     RaftGoldens {
-        /// Script files, or folders of them; by default those in the environment's PINION_RAFT_GOLDENS
+        /// Script files or folders of them, besides the own ones; PINION_RAFT_GOLDENS in the environment does the same
         paths: Vec<PathBuf>,
     },
     /// Drive a real server from Python with nothing but the schemas

@@ -1,7 +1,7 @@
 //! Tests: the workspace's own, the simulator's campaigns, golden scripts, and other languages.
 
 use crate::{setup, shell, workspace};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::Command;
@@ -75,22 +75,16 @@ pub(crate) fn sim(arguments: &SimArguments) -> Result<()> {
     shell::run(&mut cargo)
 }
 
-/// `cargo xtask raft-goldens`: the scripts are not part of this tree; they come from etcd's raft, or are somebody's own.
+/// `cargo xtask raft-goldens`: the tree's own scripts, and those named here or in the environment, which are not part of the tree.
 pub(crate) fn raft_goldens(paths: &[PathBuf]) -> Result<()> {
-    let paths = if paths.is_empty() {
-        let list = std::env::var_os("PINION_RAFT_GOLDENS")
-            .context("name the scripts, or set PINION_RAFT_GOLDENS to a folder of them")?;
-        std::env::split_paths(&list).collect()
-    } else {
-        paths.to_vec()
-    };
-    for path in paths {
-        let path = path.canonicalize().with_context(|| path.display().to_string())?;
-        let mut cargo =
-            shell::cargo(["test", "--package", "pinion-raft", "--test", "goldens", "--", "--nocapture"]);
-        shell::run(cargo.env("PINION_RAFT_GOLDENS", path))?;
+    let mut cargo =
+        shell::cargo(["test", "--package", "pinion-raft", "--test", "goldens", "--", "--nocapture"]);
+    if !paths.is_empty() {
+        // The test runs in its package's folder.
+        let paths: std::io::Result<Vec<PathBuf>> = paths.iter().map(|path| path.canonicalize()).collect();
+        cargo.env("PINION_RAFT_GOLDENS", std::env::join_paths(paths?)?);
     }
-    Ok(())
+    shell::run(&mut cargo)
 }
 
 /// `cargo xtask interop`: tests/interop by pytest, against a server built here.
