@@ -26,6 +26,21 @@ pub fn beat<S: Storage>(node: &mut RawNode<S>) {
     }
 }
 
+/// Sends appends, if the node leads.
+pub fn broadcast_append<S: Storage>(node: &mut RawNode<S>) {
+    if node.raft().role == crate::Role::Leader {
+        node.raft_mut().broadcast_append();
+    }
+}
+
+/// Lets the leader think that a member was heard of and needs the log from `next` on.
+pub fn set_progress<S: Storage>(node: &mut RawNode<S>, id: PeerId, next: LogIndex) {
+    if let Some(progress) = node.raft_mut().tracker.progress.get_mut(id) {
+        progress.next = next;
+        progress.recently_active = true;
+    }
+}
+
 /// Makes the node a follower.
 pub fn become_follower<S: Storage>(node: &mut RawNode<S>, term: Term, leader: PeerId) {
     node.raft_mut().become_follower(term, leader);
