@@ -15,6 +15,10 @@ use std::path::PathBuf;
 
 /// What a process of `pinion` answers to its caller.
 pub(crate) mod exit {
+    /// Not found, or not swapped.
+    pub(crate) const NOT_FOUND: u8 = 1;
+    /// Wrong usage.
+    pub(crate) const USAGE: u8 = 2;
     /// An error from the server, or of this process.
     pub(crate) const ERROR: u8 = 3;
 }

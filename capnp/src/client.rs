@@ -134,17 +134,15 @@ impl Client {
 
     /// Does any raw call. A batch that is to be one whole has operations of one kind, one family and one time to live. An answer to one
     /// that writes carries no results: all of it was done.
-    pub async fn call(&self, mut request: RawRequest) -> Result<RawReply, ClientError> {
+    pub async fn call(&self, request: &RawRequest) -> Result<RawReply, ClientError> {
         let method = method_of(&request.call)?;
         let now = now();
-        if request.deadline.is_none() {
-            request.deadline = self.timeout.map(|timeout| now + timeout);
-        }
+        let deadline = request.deadline.or_else(|| self.timeout.map(|timeout| now + timeout));
+        let timeout = deadline.map(|deadline| deadline.since(now));
         let pending =
-            self.handle.0.call(self.raw, Method::Raw(method), request_words(&request), |params| {
-                write_request(method, &request, now, params);
+            self.handle.0.call(self.raw, Method::Raw(method), request_words(request), |params| {
+                write_request(method, request, timeout, params);
             })?;
-        drop(request);
         match self.wait(pending).await? {
             Reply::Raw(answer) => Ok(answer?),
             other => Err(mismatch(&other)),
@@ -320,7 +318,7 @@ impl Client {
     }
 
     async fn raw_call(&self, call: RawCall) -> Result<RawReply, ClientError> {
-        self.call(RawRequest::new(call)).await
+        self.call(&RawRequest::new(call)).await
     }
 
     async fn wait(&self, pending: Pending) -> Result<Reply, ClientError> {

@@ -179,8 +179,8 @@ fn regions_are_listed_split_and_checked() {
             })),
             ..RawRequest::new(RawCall::Get { family: FAMILY, key: key.to_vec() })
         };
-        assert_eq!(client.call(get(1, 2, b"a")).await, Ok(RawReply::Value(None)));
-        let refusal = async |request| match client.call(request).await {
+        assert_eq!(client.call(&get(1, 2, b"a")).await, Ok(RawReply::Value(None)));
+        let refusal = async |request| match client.call(&request).await {
             Err(ClientError::Refused(error)) => error,
             other => panic!("not refused: {other:?}"),
         };

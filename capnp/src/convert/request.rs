@@ -283,9 +283,9 @@ fn whole_batch_method(operations: &Operations) -> Result<RawMethod, WireError> {
 }
 
 macro_rules! write_envelope {
-    ($builder:expr, $request:expr, $now:expr) => {{
-        if let Some(deadline) = $request.deadline {
-            $builder.set_timeout_ms(millis32(deadline.since($now)).max(1));
+    ($builder:expr, $request:expr, $timeout:expr) => {{
+        if let Some(timeout) = $timeout {
+            $builder.set_timeout_ms(millis32(timeout).max(1));
         }
         if let Some(context) = &$request.context {
             write_context($builder.reborrow().init_context(), context);
@@ -309,11 +309,11 @@ pub(crate) fn request_words(request: &RawRequest) -> usize {
     FRAME + bytes / 8
 }
 
-/// Writes a call's parameters.
+/// Writes a call's parameters. The deadline goes as the time that is left until then.
 pub(crate) fn write_request(
     method: RawMethod,
     request: &RawRequest,
-    now: Instant,
+    timeout: Option<Duration>,
     params: any_pointer::Builder<'_>,
 ) {
     match &request.call {
@@ -321,7 +321,7 @@ pub(crate) fn write_request(
             let mut builder = params.init_as::<schema::get_request::Builder<'_>>();
             builder.set_key(key);
             builder.set_family(write_family(*family));
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
         RawCall::Put { family, key, value, ttl } => {
             let mut builder = params.init_as::<schema::put_request::Builder<'_>>();
@@ -329,25 +329,25 @@ pub(crate) fn write_request(
             builder.set_value(value);
             builder.set_family(write_family(*family));
             builder.set_ttl_ms(ttl.map_or(0, ttl_ms));
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
         RawCall::Delete { family, key } => {
             let mut builder = params.init_as::<schema::delete_request::Builder<'_>>();
             builder.set_key(key);
             builder.set_family(write_family(*family));
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
         RawCall::Batch { operations, atomicity } => {
-            write_list(method, operations, *atomicity, request, now, params);
+            write_list(method, operations, *atomicity, request, timeout, params);
         }
         RawCall::DeleteRange { family, start, end } => {
             let mut builder = params.init_as::<schema::delete_range_request::Builder<'_>>();
             builder.set_start(start);
             builder.set_end(end);
             builder.set_family(write_family(*family));
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
-        RawCall::Scan(scan) => write_scan(scan, request, now, params),
+        RawCall::Scan(scan) => write_scan(scan, request, timeout, params),
         RawCall::CompareAndSwap { family, key, expected, value, ttl } => {
             let mut builder = params.init_as::<schema::compare_and_swap_request::Builder<'_>>();
             builder.set_key(key);
@@ -358,12 +358,17 @@ pub(crate) fn write_request(
                 None => builder.reborrow().init_expected().set_absent(()),
                 Some(expected) => builder.reborrow().init_expected().set_value(expected),
             }
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
     }
 }
 
-fn write_scan(scan: &Scan, request: &RawRequest, now: Instant, params: any_pointer::Builder<'_>) {
+fn write_scan(
+    scan: &Scan,
+    request: &RawRequest,
+    timeout: Option<Duration>,
+    params: any_pointer::Builder<'_>,
+) {
     let mut builder = params.init_as::<schema::scan_request::Builder<'_>>();
     builder.set_start(&scan.start);
     builder.set_end(&scan.end);
@@ -372,7 +377,7 @@ fn write_scan(scan: &Scan, request: &RawRequest, now: Instant, params: any_point
     builder.set_reverse(scan.reverse);
     builder.set_keys_only(scan.keys_only);
     builder.set_family(write_family(scan.family));
-    write_envelope!(builder, request, now);
+    write_envelope!(builder, request, timeout);
 }
 
 /// Writes a batch by `method`. The list calls take family and time to live from the first operation.
@@ -381,7 +386,7 @@ fn write_list(
     operations: &Operations,
     atomicity: Atomicity,
     request: &RawRequest,
-    now: Instant,
+    timeout: Option<Duration>,
     params: any_pointer::Builder<'_>,
 ) {
     let length = list_length(operations.len());
@@ -391,14 +396,14 @@ fn write_list(
             let mut builder = params.init_as::<schema::batch_get_request::Builder<'_>>();
             write_keys(builder.reborrow().init_keys(length), operations);
             builder.set_family(write_family(family));
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
         RawMethod::BatchDelete => {
             let mut builder = params.init_as::<schema::batch_delete_request::Builder<'_>>();
             write_keys(builder.reborrow().init_keys(length), operations);
             builder.set_family(write_family(family));
             builder.set_atomicity(write_atomicity(atomicity));
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
         RawMethod::BatchPut => {
             let mut builder = params.init_as::<schema::batch_put_request::Builder<'_>>();
@@ -406,7 +411,7 @@ fn write_list(
             builder.set_ttl_ms(ttl_ms);
             builder.set_family(write_family(family));
             builder.set_atomicity(write_atomicity(atomicity));
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
         _ => {
             let mut builder = params.init_as::<schema::batch_request::Builder<'_>>();
@@ -424,7 +429,7 @@ fn write_list(
                     }
                 }
             }
-            write_envelope!(builder, request, now);
+            write_envelope!(builder, request, timeout);
         }
     }
 }

@@ -18,7 +18,8 @@ fn request_round_trip(request: &RawRequest) -> Result<RawRequest, DecodeError> {
     let now = Instant::from_nanos(5);
     let method = method_of(&request.call).unwrap();
     let mut message = capnp::message::Builder::new_default();
-    write_request(method, request, now, message.init_root::<any_pointer::Builder<'_>>());
+    let timeout = request.deadline.map(|deadline| deadline.since(now));
+    write_request(method, request, timeout, message.init_root::<any_pointer::Builder<'_>>());
     let params = message.get_root_as_reader::<any_pointer::Reader<'_>>().unwrap();
     read_request(method, params, &RequestLimits::default(), now)
 }
