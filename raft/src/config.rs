@@ -47,7 +47,9 @@ pub struct Config {
     /// lost heartbeat brings an election near. etcd: `HeartbeatTick`.
     pub heartbeat_tick: usize,
     /// The index up to which the state machine has applied when the node starts; default 0, which is taken as the
-    /// beginning of the log. Too small: entries are applied twice. Greater than the commit index: refused. etcd: `Applied`.
+    /// beginning of the log. Too small: entries are applied twice. Greater than the stored commit index: it takes that
+    /// one's place, since a crash may lose a commit index that was not synced. Greater than the last index: refused.
+    /// etcd: `Applied`, which must not exceed the commit index.
     pub applied: LogIndex,
     /// Bytes of entries in one append message, [`crate::Entry::size_bytes`] summed; at least one entry always goes.
     /// Default 1 MiB. Too small: catching up takes many messages. Too large: one message delays the heartbeats behind

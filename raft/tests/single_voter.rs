@@ -96,6 +96,12 @@ fn it_restarts_and_applies_from_where_it_was() {
     assert_eq!(handle_all(&mut node, &storage), [&b""[..]]);
     assert_eq!(node.hard_state().term.0, state.term.0 + 1);
 
+    // What was applied was committed, even if the commit index was lost.
+    storage.set_hard_state(HardState { commit: LogIndex(1), ..storage.hard_state() });
+    let mut node = start(&storage, |config| config.applied = LogIndex(4));
+    assert_eq!(node.hard_state().commit, LogIndex(4));
+    assert!(handle_all(&mut node, &storage).is_empty());
+
     // The commit index may be lost: then the new leader commits its whole log again.
     storage.set_hard_state(HardState { commit: LogIndex(0), ..storage.hard_state() });
     let mut node = start(&storage, |_| ());

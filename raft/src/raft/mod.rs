@@ -153,10 +153,12 @@ impl<S: Storage> Raft<S> {
             self.vote = state.vote;
         }
         if applied > LogIndex(0) {
-            let (low, high) = (log.applied, log.committed);
+            let (low, high) = (log.applied, log.last_index());
             if applied < low || applied > high {
                 return Err(RaftError::Inconsistent { what: "applied index", got: applied, low, high });
             }
+            // What was applied was committed, even if a crash has lost the commit index.
+            log.commit_to(applied);
             log.applied_to(applied);
         }
         Ok(())
