@@ -83,6 +83,46 @@ pub enum Error {
         /// The most that a segment takes at once.
         max: u64,
     },
+    /// What the log says was durable is not there, or not whole.
+    #[error(
+        "{} is damaged from byte {offset} on: group {group} is missing, and group {durable_through} was durable; nothing was cut \
+         away: restore the disk, or take the store out of its cluster",
+        .file.display()
+    )]
+    LogDamaged {
+        /// The file.
+        file: PathBuf,
+        /// Where the missing group should begin.
+        offset: u64,
+        /// The missing group.
+        group: u64,
+        /// The highest group that is known to have been durable.
+        durable_through: u64,
+    },
+    /// A segment of the log is missing.
+    #[error("the log in {} has no segment {number}, which it still needs; restore the file", .directory.display())]
+    SegmentMissing {
+        /// The log's directory.
+        directory: PathBuf,
+        /// The segment.
+        number: u64,
+    },
+    /// A log was made with another segment size.
+    #[error("{} is a segment of {found} bytes; set log.segment_size to that, not to {configured}", .file.display())]
+    SegmentSize {
+        /// The file.
+        file: PathBuf,
+        /// The size that it was made with.
+        found: u64,
+        /// The size that is configured.
+        configured: u64,
+    },
+    /// The region is not on this core.
+    #[error("region {region} is not on this core")]
+    NoSuchRegion {
+        /// The region.
+        region: RegionId,
+    },
     /// Entries that were asked for are not in the log.
     #[error("stream {stream} has entries {first} to {last}, and {wanted} was asked for")]
     NoSuchEntry {
@@ -117,6 +157,32 @@ impl Error {
     /// An operation on `file` failed.
     pub fn io(file: &Path, source: io::Error) -> Self {
         Self::Io { file: file.to_owned(), source }
+    }
+
+    /// Bytes of `file` make no sense.
+    pub fn corrupt(file: &Path, offset: u64, what: &'static str) -> Self {
+        Self::Corrupt { file: file.to_owned(), offset, what }
+    }
+
+    /// Whether there was no room on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+
+    /// The file and the offset that are damaged, if that is what is wrong.
+    pub fn damage(&self) -> Option<(&Path, u64)> {
+        match self {
+            Self::ChecksumMismatch { file, offset, .. }
+            | Self::Corrupt { file, offset, .. }
+            | Self::LogDamaged { file, offset, .. } => Some((file, *offset)),
+            _ => None,
+        }
     }
 }
 

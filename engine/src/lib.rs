@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod error;
+pub mod log;
 pub mod table;
 
 pub use error::{Error, Result};

@@ -1,0 +1,383 @@
+//! From the files to the log's state.
+//!
+//! 1. Every file's header is read; those without a header of their own number are free. The live segments are the unbroken run of numbers
+//!    that ends with the highest.
+//! 2. Groups are read in the order of their numbers. A segment of a higher epoch says at which group it begins; what older segments hold from
+//!    there on is void.
+//! 3. At the first group that is missing the log ends. If some group behind the hole says that the missing one was durable, that is damage.
+//! 4. Records are taken in by stream and sequence.
+//! 5. A new segment with a higher epoch is begun before anything is appended.
+
+use super::format::{
+    BLOCK, BadHeader, GroupHeader, ReadBody, ReadRecord, SegmentHeader, VERSION, decode_records, group_bytes,
+    segment_number,
+};
+use super::segments::{PROVISIONAL, Segment, Segments};
+use super::stream::{Latest, Place, Slot, Stream};
+use super::writer::Writer;
+use super::{Inner, Log, LogConfig, State};
+use crate::Error;
+use bytes::Bytes;
+use pinion_runtime::fs::{self, File, OpenOptions};
+use pinion_types::{LogIndex, RegionId, Term};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// What a start finds in a log.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The streams.
+    pub streams: BTreeMap<RegionId, RecoveredStream>,
+    /// The structure records, oldest first.
+    pub structures: Vec<Bytes>,
+    /// Groups that were cut off: written, never acknowledged, behind a hole.
+    pub cut_groups: u64,
+}
+
+/// What a start finds of a stream.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveredStream {
+    /// How often the region changed cores.
+    pub generation: u64,
+    /// Term, vote (0 for none), commit index.
+    pub hard_state: (Term, u64, LogIndex),
+    /// The log is compacted through this position.
+    pub compacted: (LogIndex, Term),
+    /// The position of the last entry.
+    pub last_index: LogIndex,
+    /// The edits that are not released, with their sequences.
+    pub edits: Vec<(u64, Bytes)>,
+}
+
+/// A segment as its file's header describes it.
+struct Found {
+    path: PathBuf,
+    header: SegmentHeader,
+}
+
+/// A group as it was read.
+struct FoundGroup {
+    number: u64,
+    offset: u64,
+    end: u64,
+    records: Vec<ReadRecord>,
+}
+
+/// Opens the log in `directory`.
+pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Recovered), Error> {
+    let (live, ready) = scan(directory, &config).await?;
+    let epoch = live.iter().map(|segment| segment.header.epoch).max().unwrap_or(0) + 1;
+    let mut reading = Reading::new(live.first().map_or(1, |first| first.header.first_group));
+    for position in 0..live.len() {
+        // One segment's bytes are in memory at a time.
+        let path = &live[position].path;
+        let bytes = fs::read(path).await.map_err(|source| Error::io(path, source))?;
+        reading.read_segment(&live, position, &bytes)?;
+    }
+    reading.check_oldest(directory, &live)?;
+    let mut segments = Segments::new(directory, config.segment_bytes, config.data_sync, reading.first);
+    for (position, segment) in live.iter().enumerate() {
+        let file = reopen(&segment.path, config.data_sync).await?;
+        let SegmentHeader { number, first_group, .. } = segment.header;
+        let mut end = BLOCK as u64;
+        for (_, group) in reading.groups.iter().filter(|(at, _)| *at == position) {
+            segments.note_group(group.number, number, group.offset);
+            end = group.end;
+        }
+        segments.live.push_back(Segment { number, file, first_group: first_group.min(reading.next), end });
+    }
+    segments.last_number = live.last().map_or(0, |last| last.header.number);
+    if ready {
+        segments.last_number += 1;
+        let number = segments.last_number;
+        segments.spare = Some((number, reopen(&segments.path_of(number), config.data_sync).await?));
+    }
+    let mut state = State::default();
+    let next_group = reading.next;
+    state.replay(reading.groups);
+    let recovered = state.recovered(reading.cut);
+    let log = Log(Rc::new(Inner {
+        directory: directory.to_owned(),
+        epoch,
+        state: RefCell::new(state),
+        segments: RefCell::new(segments),
+        writer: RefCell::new(Writer::new(next_group)),
+        failure: RefCell::default(),
+        reclaiming: Cell::new(false),
+        config,
+    }));
+    log.begin_epoch(next_group).await?;
+    Ok((log, recovered))
+}
+
+impl Log {
+    /// Begins a segment of the new epoch, durably: from here on what stood behind the end can't come back.
+    async fn begin_epoch(&self, first_group: u64) -> Result<(), Error> {
+        if self.0.segments.borrow().spare.is_none() {
+            self.make_spare().await?;
+        }
+        let (number, file) =
+            self.0.segments.borrow_mut().advance(first_group).expect("a segment was just made ready");
+        let path = self.0.segments.borrow().path_of(number);
+        let mut block = fs::Buffer::new(BLOCK);
+        self.segment_header(number, first_group).encode(&mut block);
+        file.write_at(block, 0).await.map_err(|source| Error::io(&path, source))?;
+        self.prepare_spare();
+        Ok(())
+    }
+}
+
+async fn reopen(path: &Path, data_sync: bool) -> Result<File, Error> {
+    let options = if data_sync { OpenOptions::write().data_sync() } else { OpenOptions::write() };
+    options.open(path).await.map_err(|source| Error::io(path, source))
+}
+
+/// Reads the directory: the live segments, oldest first, and whether the file that comes next is ready.
+async fn scan(directory: &Path, config: &LogConfig) -> Result<(Vec<Found>, bool), Error> {
+    let failed = |source| Error::io(directory, source);
+    let mut found: Vec<Found> = Vec::new();
+    let mut free = Vec::new();
+    for entry in fs::read_dir(directory).await.map_err(failed)? {
+        let path = directory.join(&entry.name);
+        if entry.name == PROVISIONAL {
+            fs::remove_file(&path).await.map_err(failed)?;
+            continue;
+        }
+        let Some(number) = segment_number(&entry.name) else { continue };
+        match read_header(&path, number, config).await? {
+            Some(header) => found.push(Found { path, header }),
+            None => free.push((number, path, entry.len)),
+        }
+    }
+    found.sort_by_key(|segment| segment.header.number);
+    let breaks = |pair: &[Found]| pair[0].header.number + 1 != pair[1].header.number;
+    // Files are used again oldest first, so that a hole among the numbers is a file that was lost.
+    if let Some(position) = found.windows(2).position(breaks) {
+        let number = found[position].header.number + 1;
+        return Err(Error::SegmentMissing { directory: directory.to_owned(), number });
+    }
+    let next = found.last().map_or(1, |last| last.header.number + 1);
+    let mut ready = false;
+    for (number, path, len) in free {
+        // A file keeps its header until it gets a higher number: one without a header among the older numbers is damaged.
+        if number < next {
+            return Err(Error::SegmentMissing { directory: directory.to_owned(), number });
+        }
+        // The file that was made ready and not come to is the next again; any other is of no use.
+        if number == next && len == config.segment_bytes {
+            ready = true;
+        } else {
+            fs::remove_file(&path).await.map_err(|source| Error::io(&path, source))?;
+        }
+    }
+    fs::sync_dir(directory).await.map_err(failed)?;
+    Ok((found, ready))
+}
+
+/// The header of a segment, or `None` of a file that was made ready and not come to, or was given another number and not come to: its
+/// content counts for nothing.
+async fn read_header(path: &Path, number: u64, config: &LogConfig) -> Result<Option<SegmentHeader>, Error> {
+    let failed = |source| Error::io(path, source);
+    let file = OpenOptions::read().open(path).await.map_err(failed)?;
+    let block = file.read_at(0, BLOCK).await.map_err(failed)?;
+    match SegmentHeader::decode(&block) {
+        Ok(header) if header.number != number => Ok(None),
+        Ok(header) if header.core != u32::from(config.core.0) => {
+            Err(Error::corrupt(path, 12, "the segment is another core's"))
+        }
+        Ok(header) if header.size != config.segment_bytes => Err(Error::SegmentSize {
+            file: path.to_owned(),
+            found: header.size,
+            configured: config.segment_bytes,
+        }),
+        Ok(header) => Ok(Some(header)),
+        Err(BadHeader::NotAHeader) => Ok(None),
+        Err(BadHeader::Version(got)) => {
+            Err(Error::UnknownVersion { file: path.to_owned(), offset: 8, got, known: VERSION })
+        }
+    }
+}
+
+/// Reading groups in the order of their numbers.
+struct Reading {
+    first: u64,
+    /// The number of the next group.
+    next: u64,
+    /// The groups so far, each with its segment's position.
+    groups: Vec<(usize, FoundGroup)>,
+    /// The oldest segment that the last group says is in use.
+    oldest: u64,
+    /// Groups behind the hole.
+    cut: u64,
+}
+
+impl Reading {
+    fn new(first: u64) -> Self {
+        Self { first, next: first, groups: Vec::new(), oldest: 0, cut: 0 }
+    }
+
+    fn read_segment(&mut self, live: &[Found], position: usize, bytes: &[u8]) -> Result<(), Error> {
+        let segment = &live[position];
+        let first_group = segment.header.first_group;
+        let is_later_epoch = position > 0 && segment.header.epoch > live[position - 1].header.epoch;
+        if first_group > self.next {
+            // The end was found in an older segment. Only a start begins an epoch, and a start begins it where the log ended.
+            if is_later_epoch {
+                return Err(self.damaged(segment, BLOCK, first_group));
+            }
+            return self.check_behind(segment, BLOCK, bytes);
+        }
+        // A later start cut the log at this segment's first group: what older segments hold from there on is void.
+        self.groups.retain(|(_, group)| group.number < first_group);
+        self.next = first_group;
+        if is_later_epoch {
+            self.cut = 0;
+        }
+        let mut offset = BLOCK;
+        while let Some(group) = self.group_at(segment, offset, bytes)? {
+            offset = usize::try_from(group.end).unwrap_or(usize::MAX);
+            self.next += 1;
+            self.groups.push((position, group));
+        }
+        let cut_by_later =
+            live.get(position + 1..).unwrap_or_default().iter().any(|later| {
+                later.header.epoch > segment.header.epoch && later.header.first_group <= self.next
+            });
+        match cut_by_later {
+            true => Ok(()),
+            false => self.check_behind(segment, offset, bytes),
+        }
+    }
+
+    /// The group that is due, if it begins at `offset`.
+    fn group_at(
+        &mut self,
+        segment: &Found,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<Option<FoundGroup>, Error> {
+        let Some((header, body)) = bytes.get(offset..).and_then(GroupHeader::decode) else { return Ok(None) };
+        let SegmentHeader { epoch, number, .. } = segment.header;
+        if (header.epoch, header.segment, header.number) != (epoch, number, self.next) {
+            return Ok(None);
+        }
+        let corrupt = |what| Error::corrupt(&segment.path, offset as u64, what);
+        let records = decode_records(body).map_err(corrupt)?;
+        if records.len() != header.records as usize {
+            return Err(corrupt("a group has another number of records than it says"));
+        }
+        self.oldest = header.oldest;
+        let end = (offset + group_bytes(header.body_len as usize)) as u64;
+        Ok(Some(FoundGroup { number: header.number, offset: offset as u64, end, records }))
+    }
+
+    /// Looks behind the end for groups that say that what is missing was durable.
+    fn check_behind(&mut self, segment: &Found, from: usize, bytes: &[u8]) -> Result<(), Error> {
+        let mut offset = from;
+        while offset < bytes.len() {
+            let found = bytes.get(offset..).and_then(GroupHeader::decode).filter(|(header, _)| {
+                (header.epoch, header.segment) == (segment.header.epoch, segment.header.number)
+                    && header.number > self.next
+            });
+            let Some((header, _)) = found else {
+                offset += BLOCK;
+                continue;
+            };
+            if header.durable_through >= self.next {
+                return Err(self.damaged(segment, from, header.durable_through));
+            }
+            self.cut += 1;
+            offset += group_bytes(header.body_len as usize);
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, segment: &Found, offset: usize, durable_through: u64) -> Error {
+        let file = segment.path.clone();
+        Error::LogDamaged { file, offset: offset as u64, group: self.next, durable_through }
+    }
+
+    /// The last group names the oldest segment that was in use: it must be there.
+    fn check_oldest(&self, directory: &Path, live: &[Found]) -> Result<(), Error> {
+        match live.first() {
+            Some(first) if self.oldest > 0 && first.header.number > self.oldest => {
+                Err(Error::SegmentMissing { directory: directory.to_owned(), number: self.oldest })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl State {
+    /// Takes in the records of all groups, by stream and sequence.
+    fn replay(&mut self, groups: Vec<(usize, FoundGroup)>) {
+        let mut records: Vec<(ReadRecord, u64)> = groups
+            .into_iter()
+            .flat_map(|(_, group)| group.records.into_iter().map(move |record| (record, group.number)))
+            .collect();
+        // A record that was written again counts where it stands last: the place that is kept longest.
+        records.sort_by_key(|(record, group)| (record.stream, record.sequence, std::cmp::Reverse(*group)));
+        records.dedup_by_key(|(record, _)| (record.stream, record.sequence));
+        for (record, group) in records {
+            self.replay_record(record, group);
+        }
+    }
+
+    fn replay_record(&mut self, record: ReadRecord, group: u64) {
+        let ReadRecord { stream: id, sequence, body: what } = record;
+        if let ReadBody::Structure(payload) = what {
+            self.structure_sequence = sequence;
+            self.structures.push((sequence, group, payload));
+            return;
+        }
+        let stream = self.streams.entry(id).or_default();
+        stream.sequence = sequence;
+        match what {
+            ReadBody::Entry { index, term, offset, len } => {
+                let place = Place {
+                    group,
+                    offset: u32::try_from(offset).expect("a group fits"),
+                    len: u32::try_from(len).expect("a group fits"),
+                };
+                stream.replay(index, Slot { term, sequence, place, cached: None });
+            }
+            ReadBody::HardState { term, vote, commit } => {
+                stream.hard_state = Latest { value: (term, vote, commit), sequence, group };
+            }
+            ReadBody::Compact { index, term } => {
+                stream.compacted = Latest { value: (index, term), sequence, group };
+            }
+            ReadBody::Edit(payload) => stream.edits.push_back((sequence, group, payload)),
+            ReadBody::Adopt { generation } => {
+                let generation = Latest { value: generation, sequence, group };
+                *stream = Stream { sequence, generation, ..Stream::default() };
+            }
+            ReadBody::Remove => {
+                self.streams.remove(&id);
+                self.removed.insert(id, sequence);
+            }
+            ReadBody::Structure(_) => {}
+        }
+    }
+
+    fn recovered(&self, cut_groups: u64) -> Recovered {
+        let streams = self.streams.iter().map(|(id, stream)| {
+            let recovered = RecoveredStream {
+                generation: stream.generation.value,
+                hard_state: stream.hard_state.value,
+                compacted: stream.compacted.value,
+                last_index: stream.last_index(),
+                edits: stream
+                    .edits
+                    .iter()
+                    .map(|(sequence, _, payload)| (*sequence, payload.clone()))
+                    .collect(),
+            };
+            (*id, recovered)
+        });
+        let structures = self.structures.iter().map(|(_, _, payload)| payload.clone()).collect();
+        Recovered { streams: streams.collect(), structures, cut_groups }
+    }
+}

@@ -1,0 +1,244 @@
+//! The log's files: which is written to, which is ready next, which hold something that is needed.
+//!
+//! Making a segment ready: a new file is written with zeros under a provisional name and synced, or a dead one is taken; then it gets its number by
+//! a rename, and the directory is synced before anything of the new number is written. Its header is written when the log comes to
+//! it, at the same time as its first group, and the group is not acknowledged before the header is durable.
+
+use super::Log;
+use super::format::{BLOCK, segment_name};
+use crate::Error;
+use pinion_runtime::fs::{self, Buffer, File, OpenOptions};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+/// Bytes of zeros that are written at a time.
+const FILL_BYTES: usize = 1 << 20;
+/// The name of a file that is being filled.
+pub(super) const PROVISIONAL: &str = "spare.tmp";
+/// Dead segments that are kept to be written again; more are removed.
+const DEAD_SEGMENTS_MAX: usize = 2;
+
+/// One file of the log.
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) file: File,
+    /// The first group in it.
+    pub(super) first_group: u64,
+    /// Where the next group goes.
+    pub(super) end: u64,
+}
+
+/// All files of the log.
+pub(super) struct Segments {
+    directory: PathBuf,
+    segment_bytes: u64,
+    data_sync: bool,
+    /// Oldest first; the last one is written to.
+    pub(super) live: VecDeque<Segment>,
+    /// Numbered, empty, next in line.
+    pub(super) spare: Option<(u64, File)>,
+    /// Numbers of dead segments, whose files still have their old names.
+    pub(super) dead: VecDeque<u64>,
+    /// The highest number that a file has.
+    pub(super) last_number: u64,
+    pub(super) preparing: bool,
+    /// The last attempt to make a segment ready found no room on the disk.
+    pub(super) disk_full: bool,
+    /// Offsets of the groups, in the order of their numbers from `first_group` on: segment number, offset.
+    groups: VecDeque<(u64, u64)>,
+    first_group: u64,
+}
+
+impl Segments {
+    pub(super) fn new(directory: &Path, segment_bytes: u64, data_sync: bool, first_group: u64) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            segment_bytes,
+            data_sync,
+            live: VecDeque::new(),
+            spare: None,
+            dead: VecDeque::new(),
+            last_number: 0,
+            preparing: false,
+            disk_full: false,
+            groups: VecDeque::new(),
+            first_group,
+        }
+    }
+
+    pub(super) fn path_of(&self, number: u64) -> PathBuf {
+        self.directory.join(segment_name(number))
+    }
+
+    /// Notes where a group is. Groups come in the order of their numbers.
+    pub(super) fn note_group(&mut self, number: u64, segment: u64, offset: u64) {
+        assert!(number == self.first_group + self.groups.len() as u64, "groups are numbered without gaps");
+        self.groups.push_back((segment, offset));
+    }
+
+    /// The segment that holds a group, and the group's offset in it.
+    pub(super) fn place_of(&self, group: u64) -> Option<(&Segment, u64)> {
+        let index = usize::try_from(group.checked_sub(self.first_group)?).ok()?;
+        let (number, offset) = *self.groups.get(index)?;
+        let segment = self.live.iter().find(|segment| segment.number == number)?;
+        Some((segment, offset))
+    }
+
+    /// The place for a group of so many bytes in the present segment, if it fits.
+    pub(super) fn place_for(&mut self, bytes: usize) -> Option<(u64, File, u64)> {
+        let limit = self.segment_bytes;
+        let segment = self.live.back_mut()?;
+        let offset = segment.end;
+        if offset + bytes as u64 > limit {
+            return None;
+        }
+        segment.end += bytes as u64;
+        Some((segment.number, segment.file.clone(), offset))
+    }
+
+    /// Goes on to the segment that is ready, if one is; gives its number and file.
+    pub(super) fn advance(&mut self, first_group: u64) -> Option<(u64, File)> {
+        let (number, file) = self.spare.take()?;
+        self.live.push_back(Segment { number, file: file.clone(), first_group, end: BLOCK as u64 });
+        Some((number, file))
+    }
+
+    /// Whether writes from outside should be taken: a segment is ready, or half of the present one is left.
+    pub(super) fn has_room(&self) -> bool {
+        let half = self.segment_bytes / 2;
+        !self.disk_full || self.spare.is_some() || self.live.back().is_some_and(|segment| segment.end <= half)
+    }
+
+    /// Whether anything at all can be taken: what is appended now gets a place.
+    pub(super) fn has_any_room(&self) -> bool {
+        let most = self.segment_bytes / 8 * 7;
+        !self.disk_full || self.spare.is_some() || self.live.back().is_some_and(|segment| segment.end <= most)
+    }
+
+    /// The number of the oldest segment in use.
+    pub(super) fn oldest(&self) -> u64 {
+        self.live.front().map_or(0, |segment| segment.number)
+    }
+
+    /// Bytes in use.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live.iter().map(|segment| segment.end).sum()
+    }
+
+    /// Bytes in use from a group on.
+    pub(super) fn bytes_from(&self, group: u64) -> u64 {
+        let from = self.place_of(group).map_or(0, |(segment, _)| segment.number);
+        self.live.iter().filter(|segment| segment.number >= from).map(|segment| segment.end).sum()
+    }
+
+    /// Takes the oldest segment out of use. It must not be the one that is written to.
+    pub(super) fn free_oldest(&mut self) {
+        assert!(self.live.len() > 1, "the segment that is written to is in use");
+        let Some(segment) = self.live.pop_front() else { return };
+        self.dead.push_back(segment.number);
+        let next = self.live.front().map_or(self.first_group, |segment| segment.first_group);
+        while self.first_group < next && self.groups.pop_front().is_some() {
+            self.first_group += 1;
+        }
+    }
+
+    fn options(&self) -> OpenOptions {
+        match self.data_sync {
+            true => OpenOptions::write().data_sync(),
+            false => OpenOptions::write(),
+        }
+    }
+}
+
+impl Log {
+    /// Makes the next segment ready in the background, unless one is.
+    pub(super) fn prepare_spare(&self) {
+        {
+            let mut segments = self.0.segments.borrow_mut();
+            if segments.spare.is_some() || segments.preparing {
+                return;
+            }
+            segments.preparing = true;
+        }
+        let log = self.clone();
+        pinion_runtime::spawn(async move {
+            let prepared = log.make_spare().await;
+            log.0.segments.borrow_mut().preparing = false;
+            match prepared {
+                Ok(()) => log.0.segments.borrow_mut().disk_full = false,
+                Err(error) if error.is_disk_full() => log.0.segments.borrow_mut().disk_full = true,
+                Err(error) => log.fail(&error),
+            }
+            log.write_pending();
+        });
+    }
+
+    /// Makes the next segment ready.
+    pub(super) async fn make_spare(&self) -> Result<(), Error> {
+        let (directory, number, dead, options, bytes) = {
+            let mut segments = self.0.segments.borrow_mut();
+            // Oldest first, so that a file that is missing among older ones is known to be lost; and only once a durable group says that
+            // it is not needed, so that it is not missed.
+            let durable_oldest = self.0.writer.borrow().durable_oldest;
+            let free = segments.dead.front().is_some_and(|number| *number < durable_oldest);
+            let dead = if free { segments.dead.pop_front() } else { None };
+            (
+                segments.directory.clone(),
+                segments.last_number + 1,
+                dead,
+                segments.options(),
+                segments.segment_bytes,
+            )
+        };
+        let path = directory.join(segment_name(number));
+        let old = match dead {
+            Some(dead) => directory.join(segment_name(dead)),
+            None => {
+                let provisional = directory.join(PROVISIONAL);
+                fill(&provisional, bytes).await?;
+                provisional
+            }
+        };
+        fs::rename(&old, &path).await.map_err(|source| Error::io(&path, source))?;
+        fs::sync_dir(&directory).await.map_err(|source| Error::io(&directory, source))?;
+        let file = options.open(&path).await.map_err(|source| Error::io(&path, source))?;
+        let surplus = {
+            let mut segments = self.0.segments.borrow_mut();
+            segments.last_number = number;
+            segments.spare = Some((number, file));
+            let durable_oldest = self.0.writer.borrow().durable_oldest;
+            let free = segments.dead.iter().take_while(|number| **number < durable_oldest).count();
+            segments.dead.drain(..free.saturating_sub(DEAD_SEGMENTS_MAX)).collect::<Vec<_>>()
+        };
+        for number in &surplus {
+            let path = directory.join(segment_name(*number));
+            fs::remove_file(&path).await.map_err(|source| Error::io(&path, source))?;
+        }
+        if !surplus.is_empty() {
+            fs::sync_dir(&directory).await.map_err(|source| Error::io(&directory, source))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a file of zeros, every block of it written and durable.
+async fn fill(path: &Path, bytes: u64) -> Result<(), Error> {
+    let failed = |source| Error::io(path, source);
+    let filled = async {
+        let file = OpenOptions::write().create().truncate().open(path).await.map_err(failed)?;
+        file.allocate(bytes).await.map_err(failed)?;
+        let mut offset = 0;
+        while offset < bytes {
+            let len = usize::try_from(bytes - offset).unwrap_or(usize::MAX).min(FILL_BYTES);
+            file.write_at(Buffer::zeroed(len), offset).await.map_err(failed)?;
+            offset += len as u64;
+        }
+        file.sync_data().await.map_err(failed)
+    }
+    .await;
+    if filled.is_err() {
+        // What could not be filled must not take the room that somebody else needs. It may not even exist.
+        let _ = fs::remove_file(path).await;
+    }
+    filled
+}

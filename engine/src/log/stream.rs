@@ -1,0 +1,170 @@
+//! What the log holds of each stream, in memory: an index from positions to places, and what is still needed.
+
+use bytes::Bytes;
+use pinion_types::{LogIndex, RegionId, Term};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Where a record is: its group, and where in the group's body its payload begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) group: u64,
+    pub(super) offset: u32,
+    pub(super) len: u32,
+}
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) term: Term,
+    pub(super) sequence: u64,
+    pub(super) place: Place,
+    /// The payload, while it is cached.
+    pub(super) cached: Option<Bytes>,
+}
+
+/// A record that is superseded by the next of its kind, and the group that holds it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Latest<T> {
+    pub(super) value: T,
+    pub(super) sequence: u64,
+    /// 0 when there is none.
+    pub(super) group: u64,
+}
+
+/// One stream.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stream {
+    /// The sequence of the last record.
+    pub(super) sequence: u64,
+    pub(super) generation: Latest<u64>,
+    pub(super) hard_state: Latest<(Term, u64, LogIndex)>,
+    pub(super) compacted: Latest<(LogIndex, Term)>,
+    /// The position of the first slot.
+    pub(super) first: LogIndex,
+    pub(super) slots: VecDeque<Slot>,
+    /// Edits that are not released: sequence, group, payload.
+    pub(super) edits: VecDeque<(u64, u64, Bytes)>,
+    /// Entries up to here may go.
+    pub(super) entries_released: LogIndex,
+}
+
+impl Stream {
+    /// The position of the first entry: the one after the compacted position.
+    pub(super) fn first_index(&self) -> LogIndex {
+        self.compacted.value.0.next()
+    }
+
+    /// The position of the last entry; the compacted position when there is none.
+    pub(super) fn last_index(&self) -> LogIndex {
+        let last = LogIndex(self.first.0 + self.slots.len() as u64).previous();
+        if self.slots.is_empty() { self.compacted.value.0 } else { last.max(self.compacted.value.0) }
+    }
+
+    /// The entry at a position, if it is there.
+    pub(super) fn slot(&self, index: LogIndex) -> Option<&Slot> {
+        let offset = index.0.checked_sub(self.first.0)?;
+        self.slots.get(usize::try_from(offset).ok()?)
+    }
+
+    pub(super) fn slot_mut(&mut self, index: LogIndex) -> Option<&mut Slot> {
+        let offset = index.0.checked_sub(self.first.0)?;
+        self.slots.get_mut(usize::try_from(offset).ok()?)
+    }
+
+    /// The term of the entry at a position, the compacted one included.
+    pub(super) fn term(&self, index: LogIndex) -> Option<Term> {
+        if index == self.compacted.value.0 {
+            return Some(self.compacted.value.1);
+        }
+        if index < self.compacted.value.0 {
+            return None;
+        }
+        self.slot(index).map(|slot| slot.term)
+    }
+
+    /// Puts an entry at a position; whatever was there and behind it is gone.
+    ///
+    /// # Panics
+    /// When the entry would leave a hole behind the last.
+    pub(super) fn put(&mut self, index: LogIndex, slot: Slot) {
+        if self.slots.is_empty() {
+            self.first = index;
+        }
+        assert!(
+            index >= self.first && index.0 <= self.first.0 + self.slots.len() as u64,
+            "an entry at {index} leaves a hole: the log reaches from {} for {} entries",
+            self.first,
+            self.slots.len()
+        );
+        self.slots.truncate(usize::try_from(index.0 - self.first.0).expect("an index within memory"));
+        self.slots.push_back(slot);
+    }
+
+    /// Takes in an entry at a start. Entries before it may be gone: they were released, and their segments used again.
+    pub(super) fn replay(&mut self, index: LogIndex, slot: Slot) {
+        let end = self.first.0 + self.slots.len() as u64;
+        if index < self.first || index.0 > end {
+            self.slots.clear();
+        }
+        self.put(index, slot);
+    }
+
+    /// Forgets entries that are released.
+    pub(super) fn release(&mut self, entries_through: LogIndex, edits_through: u64) {
+        let through = entries_through.min(self.compacted.value.0);
+        self.entries_released = self.entries_released.max(through);
+        while self.first <= through && self.slots.pop_front().is_some() {
+            self.first = self.first.next();
+        }
+        while self.edits.front().is_some_and(|(sequence, ..)| *sequence <= edits_through) {
+            self.edits.pop_front();
+        }
+    }
+
+    /// The entries that are needed, with their positions.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (LogIndex, &Slot)> {
+        self.slots.iter().enumerate().map(|(offset, slot)| (LogIndex(self.first.0 + offset as u64), slot))
+    }
+
+    /// The lowest group that holds an entry that is needed.
+    pub(super) fn oldest_entry_group(&self) -> Option<u64> {
+        // Entries that were written again stand in later groups than their neighbours: the first slot's need not be the lowest.
+        self.slots.iter().map(|slot| slot.place.group).min()
+    }
+}
+
+/// The cached payloads of entries, oldest first, within a budget.
+#[derive(Debug, Default)]
+pub(super) struct PayloadCache {
+    order: VecDeque<(RegionId, LogIndex, u64, usize)>,
+    bytes: usize,
+}
+
+impl PayloadCache {
+    /// Notes a payload that was put into its slot.
+    pub(super) fn note(&mut self, stream: RegionId, index: LogIndex, sequence: u64, len: usize) {
+        self.order.push_back((stream, index, sequence, len));
+        self.bytes += len;
+    }
+
+    /// Drops the oldest payloads until the rest is within `bytes_max`. Those that are not applied yet stay.
+    pub(super) fn shrink(
+        &mut self,
+        bytes_max: usize,
+        streams: &mut BTreeMap<RegionId, Stream>,
+        is_needed: impl Fn(RegionId, LogIndex) -> bool,
+    ) {
+        while self.bytes > bytes_max {
+            let Some(&(id, index, sequence, len)) = self.order.front() else { break };
+            if is_needed(id, index) {
+                break;
+            }
+            self.order.pop_front();
+            self.bytes -= len;
+            let slot = streams.get_mut(&id).and_then(|stream| stream.slot_mut(index));
+            if let Some(slot) = slot.filter(|slot| slot.sequence == sequence) {
+                slot.cached = None;
+            }
+        }
+    }
+}

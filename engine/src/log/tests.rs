@@ -1,0 +1,311 @@
+use super::*;
+use pinion_runtime::machine;
+
+fn scratch(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("pinion-log-{}-{name}", std::process::id()));
+    remove(&directory);
+    make(&directory);
+    directory
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own directory")]
+fn remove(directory: &Path) {
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own directory")]
+fn make(directory: &Path) {
+    std::fs::create_dir_all(directory).unwrap();
+}
+
+/// Changes a byte of a file behind the log's back.
+#[expect(clippy::disallowed_methods, reason = "a test damages files")]
+fn flip(path: &Path, offset: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[offset] ^= 0xff;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn config() -> LogConfig {
+    LogConfig { segment_bytes: 64 << 10, ..LogConfig::default() }
+}
+
+fn entry(index: u64, term: u64, payload: &Bytes) -> Record<'_> {
+    Record::Entry { stream: RegionId(1), index: LogIndex(index), term: Term(term), payload }
+}
+
+async fn append(log: &Log, index: u64, payload: &[u8]) {
+    let payload = Bytes::copy_from_slice(payload);
+    log.append(&[entry(index, 1, &payload)], Durability::Sync).await.unwrap();
+}
+
+async fn read(log: &Log, index: u64) -> Bytes {
+    let index = LogIndex(index);
+    log.entries(RegionId(1), index, index.next(), 1).await.unwrap().remove(0).payload
+}
+
+fn run(name: &str, test: impl AsyncFnOnce(PathBuf) + 'static) {
+    let directory = scratch(name);
+    let used = directory.clone();
+    machine::block_on(async move { test(used).await }).unwrap();
+    remove(&directory);
+}
+
+#[test]
+fn what_was_appended_is_there_after_a_restart() {
+    run("restart", async |directory| {
+        let (log, recovered) = Log::open(&directory, config()).await.unwrap();
+        assert!(recovered.streams.is_empty());
+        let stream = RegionId(1);
+        for index in 1..=50 {
+            append(&log, index, format!("payload {index}").as_bytes()).await;
+        }
+        log.append(
+            &[
+                Record::HardState { stream, term: Term(3), vote: 7, commit: LogIndex(40) },
+                Record::Edit { stream, payload: b"edit" },
+                Record::Structure { payload: b"identity" },
+            ],
+            Durability::Sync,
+        )
+        .await
+        .unwrap();
+        log.close().await.unwrap();
+        drop(log);
+        let (log, recovered) = Log::open(&directory, config()).await.unwrap();
+        let found = &recovered.streams[&stream];
+        assert_eq!(found.hard_state, (Term(3), 7, LogIndex(40)));
+        assert_eq!(found.last_index, LogIndex(50));
+        assert_eq!(found.edits.len(), 1);
+        assert_eq!(recovered.structures, [Bytes::from_static(b"identity")]);
+        for index in 1..=50 {
+            assert_eq!(read(&log, index).await, format!("payload {index}"));
+        }
+    });
+}
+
+#[test]
+fn an_entry_takes_the_place_of_what_was_there_and_behind_it() {
+    run("conflict", async |directory| {
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        for index in 1..=5 {
+            append(&log, index, b"old").await;
+        }
+        let payload = Bytes::from_static(b"new");
+        log.append(&[entry(3, 2, &payload)], Durability::Sync).await.unwrap();
+        for restart in [false, true] {
+            let log = if restart { Log::open(&directory, config()).await.unwrap().0 } else { log.clone() };
+            assert_eq!(log.last_index(RegionId(1)), LogIndex(3));
+            assert_eq!(log.term(RegionId(1), LogIndex(3)), Some(Term(2)));
+            assert_eq!(read(&log, 3).await, "new");
+        }
+    });
+}
+
+#[test]
+fn segments_are_used_again_and_what_is_needed_outlives_them() {
+    run("recycle", async |directory| {
+        let (mut log, _) = Log::open(&directory, config()).await.unwrap();
+        let stream = RegionId(1);
+        let cold = RegionId(9);
+        let payload = Bytes::from(vec![7; 3000]);
+        log.append(
+            &[
+                Record::Entry { stream: cold, index: LogIndex(1), term: Term(1), payload: &payload },
+                Record::HardState { stream: cold, term: Term(1), vote: 2, commit: LogIndex(1) },
+                Record::Edit { stream: cold, payload: b"cold edit" },
+                Record::Structure { payload: b"identity" },
+            ],
+            Durability::Sync,
+        )
+        .await
+        .unwrap();
+        for round in 0..3u64 {
+            for index in round * 200 + 1..=round * 200 + 200 {
+                append(&log, index, &[u8::try_from(index % 251).unwrap(); 2000]).await;
+                if index % 10 == 0 {
+                    let compact = Record::Compact { stream, index: LogIndex(index), term: Term(1) };
+                    log.append(&[compact], Durability::Sync).await.unwrap();
+                    log.release(stream, Released { entries_through: LogIndex(index), edits_through: 0 });
+                }
+            }
+            assert!(log.live_bytes() < 6 * (64 << 10), "{} bytes are in use", log.live_bytes());
+            log.close().await.unwrap();
+            drop(log);
+            let (again, recovered) = Log::open(&directory, config()).await.unwrap();
+            log = again;
+            assert_eq!(recovered.structures, [Bytes::from_static(b"identity")]);
+            assert_eq!(recovered.streams[&cold].hard_state, (Term(1), 2, LogIndex(1)));
+            assert_eq!(recovered.streams[&cold].edits[0].1, "cold edit");
+            let found = log.entries(cold, LogIndex(1), LogIndex(2), 1).await.unwrap();
+            assert_eq!(found[0].payload, payload);
+        }
+        let names = pinion_runtime::fs::read_dir(&directory).await.unwrap();
+        assert!(names.len() < 10, "{} files", names.len());
+    });
+}
+
+#[test]
+fn damage_below_what_was_durable_is_told_from_a_torn_tail() {
+    run("damage", async |directory| {
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        for index in 1..=10 {
+            append(&log, index, b"payload").await;
+        }
+        // The marker says that all of it is durable.
+        pinion_runtime::sleep(std::time::Duration::from_millis(100)).await;
+        log.close().await.unwrap();
+        drop(log);
+        let path = directory.join(format::segment_name(1));
+        let groups = inspect(&directory).await.unwrap().remove(0).groups;
+        let [.., acknowledged, marker] = groups.as_slice() else { panic!("no groups") };
+        assert!(marker.durable_through >= acknowledged.number && marker.records.as_ref().unwrap().is_empty());
+        let offset = |group: &GroupSummary| usize::try_from(group.offset).unwrap();
+        flip(&path, offset(acknowledged) + 10);
+        match Log::open(&directory, config()).await {
+            Err(Error::LogDamaged { file, offset, .. }) => {
+                assert_eq!((file, offset), (path.clone(), acknowledged.offset));
+            }
+            other => panic!("not damage: {:?}", other.map(|(_, recovered)| recovered)),
+        }
+        flip(&path, offset(acknowledged) + 10);
+        // Nothing behind the marker names the marker: it is a tail.
+        flip(&path, offset(marker) + 8);
+        let (log, recovered) = Log::open(&directory, config()).await.unwrap();
+        assert_eq!(recovered.streams[&RegionId(1)].last_index, LogIndex(10));
+        log.close().await.unwrap();
+        drop(log);
+        // The start began an epoch: the tail, whole again, does not come back.
+        flip(&path, offset(marker) + 8);
+        let (_, recovered) = Log::open(&directory, config()).await.unwrap();
+        assert_eq!(recovered.streams[&RegionId(1)].last_index, LogIndex(10));
+    });
+}
+
+#[test]
+fn a_lost_segment_is_noticed() {
+    run("lost", async |directory| {
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        for index in 1..=60 {
+            append(&log, index, &[1; 5000]).await;
+        }
+        log.close().await.unwrap();
+        drop(log);
+        for number in [1, 3] {
+            let path = directory.join(format::segment_name(number));
+            flip(&path, 20);
+            assert!(matches!(
+                Log::open(&directory, config()).await,
+                Err(Error::SegmentMissing { number: missing, .. }) if missing == number
+            ));
+            flip(&path, 20);
+        }
+        assert!(Log::open(&directory, config()).await.is_ok());
+    });
+}
+
+#[test]
+fn appends_are_durable_in_their_order_from_many_tasks() {
+    run("tasks", async |directory| {
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        let tasks: Vec<_> = (1..=32u64)
+            .map(|stream| {
+                let log = log.clone();
+                pinion_runtime::spawn(async move {
+                    let payload = Bytes::from(stream.to_string());
+                    for index in 1..=50 {
+                        let stream = RegionId(stream);
+                        let record = Record::Entry {
+                            stream,
+                            index: LogIndex(index),
+                            term: Term(1),
+                            payload: &payload,
+                        };
+                        log.append(&[record], Durability::Sync).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+        log.close().await.unwrap();
+        drop(log);
+        let (log, recovered) = Log::open(&directory, config()).await.unwrap();
+        for stream in 1..=32 {
+            assert_eq!(recovered.streams[&RegionId(stream)].last_index, LogIndex(50));
+            let entries = log.entries(RegionId(stream), LogIndex(1), LogIndex(51), usize::MAX).await.unwrap();
+            assert!(entries.iter().all(|entry| entry.payload == stream.to_string()));
+        }
+    });
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_the_rest_goes_on() {
+    run("large", async |directory| {
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        let payload = Bytes::from(vec![0; 40 << 10]);
+        let refused = log.append(&[entry(1, 1, &payload)], Durability::Sync).await;
+        assert!(matches!(refused, Err(Error::RecordTooLarge { .. })));
+        append(&log, 1, &vec![1; 20 << 10]).await;
+        append(&log, 2, &vec![2; 20 << 10]).await;
+        append(&log, 3, &vec![3; 20 << 10]).await;
+        assert_eq!(read(&log, 3).await.len(), 20 << 10);
+    });
+}
+
+#[test]
+fn a_stream_that_left_and_came_back_has_only_what_is_new() {
+    run("adopt", async |directory| {
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        let stream = RegionId(1);
+        for index in 1..=5 {
+            append(&log, index, b"first").await;
+        }
+        log.remove_stream(stream);
+        let payload = Bytes::from_static(b"second");
+        log.append(
+            &[
+                Record::Adopt { stream, generation: 2 },
+                Record::Compact { stream, index: LogIndex(7), term: Term(1) },
+                entry(8, 1, &payload),
+            ],
+            Durability::Sync,
+        )
+        .await
+        .unwrap();
+        log.close().await.unwrap();
+        drop(log);
+        let (log, recovered) = Log::open(&directory, config()).await.unwrap();
+        let found = &recovered.streams[&stream];
+        assert_eq!((found.generation, found.last_index), (2, LogIndex(8)));
+        assert_eq!(log.first_index(stream), LogIndex(8));
+        assert_eq!(read(&log, 8).await, "second");
+    });
+}
+
+#[test]
+fn entries_that_are_not_cached_are_read_and_checked() {
+    run("cold", async |directory| {
+        let small = LogConfig { cache_bytes: 0, ..config() };
+        let (log, _) = Log::open(&directory, small.clone()).await.unwrap();
+        for index in 1..=10 {
+            append(&log, index, format!("payload {index}").as_bytes()).await;
+            log.applied(RegionId(1), LogIndex(index));
+        }
+        append(&log, 11, b"last").await;
+        assert!(log.entries_cached(RegionId(1), LogIndex(3), LogIndex(4), 1).is_none());
+        assert_eq!(read(&log, 3).await, "payload 3");
+        let stream = RegionId(1);
+        let groups = inspect(&directory).await.unwrap().remove(0).groups;
+        let holds = |group: &&GroupSummary| {
+            let mut records = group.records.as_ref().unwrap().iter();
+            records.any(|record| matches!(record.body, ReadBody::Entry { index: LogIndex(3), .. }))
+        };
+        let offset = usize::try_from(groups.iter().find(holds).unwrap().offset).unwrap();
+        let payload = format::GROUP_HEADER + RECORD_OVERHEAD_BYTES;
+        flip(&directory.join(format::segment_name(1)), offset + payload + 2);
+        let damaged = log.entries(stream, LogIndex(3), LogIndex(4), 1).await;
+        assert!(matches!(damaged, Err(Error::ChecksumMismatch { .. })));
+    });
+}
