@@ -1,89 +1,105 @@
 //! TCP sockets. They implement futures' `AsyncRead` and `AsyncWrite`.
 
+use crate::glommio_machine::net as real;
+use crate::sim::{self, net as simulated};
 use futures_util::io::{AsyncRead, AsyncWrite};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Connections that wait to be accepted at most.
-const BACKLOG_MAX: i32 = 1024;
+pub(crate) const BACKLOG_MAX: i32 = 1024;
 
 /// A listening socket that owns its port alone: a second listener on it is refused, another process's too.
-pub struct TcpListener {
-    inner: glommio::net::TcpListener,
-    address: SocketAddr,
+pub struct TcpListener(Listener);
+
+enum Listener {
+    Real(real::TcpListener),
+    Simulated(simulated::TcpListener),
 }
 
 impl TcpListener {
     /// Listens on `address`; port 0 asks for any free port.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        use socket2::{Domain, Protocol, Socket, Type};
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // SO_REUSEADDR lets a restarted store have its port back from connections in TIME_WAIT. SO_REUSEPORT, which glommio's own
-        // bind sets, would let a second server steal connections in silence.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG_MAX)?;
-        let address = socket
-            .local_addr()?
-            .as_socket()
-            .ok_or_else(|| io::Error::other("a TCP socket without an IP address"))?;
-        // SAFETY: the descriptor is a bound, listening socket whose ownership moves to glommio's listener.
-        let inner = unsafe { glommio::net::TcpListener::from_raw_fd(socket.into_raw_fd()) };
-        Ok(Self { inner, address })
+        match sim::current() {
+            Some(here) => Ok(Self(Listener::Simulated(simulated::TcpListener::bind(here, address)?))),
+            None => Ok(Self(Listener::Real(real::TcpListener::bind(address)?))),
+        }
     }
 
     /// The address that the socket is bound to.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        match &self.0 {
+            Listener::Real(listener) => listener.local_addr(),
+            Listener::Simulated(listener) => listener.local_addr(),
+        }
     }
 
     /// Waits for the next connection.
     pub async fn accept(&self) -> io::Result<TcpStream> {
-        TcpStream::prepared(self.inner.accept().await.map_err(io::Error::from)?)
+        match &self.0 {
+            Listener::Real(listener) => Ok(TcpStream(Stream::Real(listener.accept().await?))),
+            Listener::Simulated(listener) => Ok(TcpStream(Stream::Simulated(listener.accept().await?))),
+        }
     }
 }
 
 /// A connected socket, with TCP_NODELAY.
-pub struct TcpStream {
-    inner: glommio::net::TcpStream,
+pub struct TcpStream(Stream);
+
+enum Stream {
+    Real(real::TcpStream),
+    Simulated(simulated::TcpStream),
 }
 
 impl TcpStream {
     /// Connects to `address`.
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        Self::prepared(glommio::net::TcpStream::connect(address).await.map_err(io::Error::from)?)
-    }
-
-    fn prepared(inner: glommio::net::TcpStream) -> io::Result<Self> {
-        inner.set_nodelay(true).map_err(io::Error::from)?;
-        Ok(Self { inner })
+        match sim::current() {
+            Some(here) => Ok(Self(Stream::Simulated(simulated::TcpStream::connect(here, address).await?))),
+            None => Ok(Self(Stream::Real(real::TcpStream::connect(address).await?))),
+        }
     }
 
     /// The other end's address.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.peer_addr().map_err(io::Error::from)
+        match &self.0 {
+            Stream::Real(stream) => stream.peer_addr(),
+            Stream::Simulated(stream) => stream.peer_addr(),
+        }
     }
 }
 
 impl AsyncRead for TcpStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        match &mut self.0 {
+            Stream::Real(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Simulated(stream) => stream.poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for TcpStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        match &mut self.0 {
+            Stream::Real(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Simulated(stream) => stream.poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        match &mut self.0 {
+            Stream::Real(stream) => Pin::new(stream).poll_flush(cx),
+            // What was written is on its way already.
+            Stream::Simulated(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_close(cx)
+        match &mut self.0 {
+            Stream::Real(stream) => Pin::new(stream).poll_close(cx),
+            Stream::Simulated(stream) => Poll::Ready(stream.close()),
+        }
     }
 }

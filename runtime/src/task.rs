@@ -1,6 +1,7 @@
-//! Tasks of this core. A task stays on the core that spawned it.
+//! Tasks of this core. A task stays on the core that spawned it, and is dropped when the core's main future ends.
 
-use std::cell::Cell;
+use crate::glommio_machine::task as real;
+use crate::sim::{self, task as simulated};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,20 +16,13 @@ pub enum Lane {
     Throughput,
 }
 
-thread_local! {
-    /// The queues of this thread's executor, once `machine` has made them.
-    pub(crate) static LANES: Cell<Option<Lanes>> = const { Cell::new(None) };
-}
-
-/// The executor's queue for each lane.
-#[derive(Clone, Copy)]
-pub(crate) struct Lanes {
-    pub(crate) latency: glommio::TaskQueueHandle,
-    pub(crate) throughput: glommio::TaskQueueHandle,
-}
-
 /// A running task. Dropping the handle leaves the task running.
-pub struct JoinHandle<T>(glommio::task::JoinHandle<T>);
+pub struct JoinHandle<T>(Handle<T>);
+
+enum Handle<T> {
+    Real(real::JoinHandle<T>),
+    Simulated(simulated::JoinHandle<T>),
+}
 
 impl<T> Future for JoinHandle<T> {
     type Output = T;
@@ -38,7 +32,11 @@ impl<T> Future for JoinHandle<T> {
     /// # Panics
     /// When the task panicked: a core does not go on without one of its tasks.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match Pin::new(&mut self.0).poll(cx) {
+        let polled = match &mut self.0 {
+            Handle::Real(handle) => Pin::new(handle).poll(cx),
+            Handle::Simulated(handle) => handle.poll(cx),
+        };
+        match polled {
             Poll::Ready(Some(value)) => Poll::Ready(value),
             Poll::Ready(None) => panic!("a task was ended before its time"),
             Poll::Pending => Poll::Pending,
@@ -46,28 +44,29 @@ impl<T> Future for JoinHandle<T> {
     }
 }
 
-/// Starts a task in the latency lane. It runs on whether or not the handle is kept, as long as its core runs.
+/// Starts a task in the latency lane. It runs on whether or not the handle is kept, as long as its core's main future runs.
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
     spawn_in(Lane::Latency, future)
 }
 
-/// Starts a task in `lane`. It runs on whether or not the handle is kept, as long as its core runs.
+/// Starts a task in `lane`. It runs on whether or not the handle is kept, as long as its core's main future runs.
 pub fn spawn_in<T: 'static>(lane: Lane, future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
-    let lanes = LANES.get().expect("tasks are spawned on a core's thread");
-    let queue = match lane {
-        Lane::Latency => lanes.latency,
-        Lane::Throughput => lanes.throughput,
-    };
-    let task = glommio::spawn_local_into(future, queue).expect("the queues live as long as the executor");
-    JoinHandle(task.detach())
+    match sim::current() {
+        // Virtual time knows no shares: any ready task may be next.
+        Some(here) => JoinHandle(Handle::Simulated(here.spawn(future))),
+        None => JoinHandle(Handle::Real(real::spawn_in(lane, future))),
+    }
 }
 
 /// Lets the other ready tasks of this core run.
 pub async fn yield_now() {
-    glommio::executor().yield_task_queue_now().await;
+    if sim::is_simulated() { simulated::yield_now().await } else { real::yield_now().await }
 }
 
 /// Whether this task has run long enough that it should yield. Cheap enough for inner loops.
 pub fn should_yield() -> bool {
-    glommio::executor().need_preempt()
+    match sim::current() {
+        Some(here) => here.should_yield(),
+        None => real::should_yield(),
+    }
 }

@@ -1,8 +1,9 @@
 //! Monotonic time for everything that matters; wall-clock time for the one documented use, expiry stamps.
 
+use crate::glommio_machine::time as real;
+use crate::sim;
 use std::ops::{Add, Sub};
-use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A moment on the machine's monotonic clock, in nanoseconds since the machine's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,17 +49,24 @@ impl Sub<Duration> for Instant {
 
 /// The monotonic clock's reading.
 pub fn now() -> Instant {
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
-    let start = *START.get_or_init(std::time::Instant::now);
-    Instant(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    Instant(match sim::current() {
+        Some(here) => here.monotonic_nanos(),
+        None => real::monotonic_nanos(),
+    })
 }
 
 /// Wall-clock time since the Unix epoch. It may jump either way: nothing but expiry stamps may depend on it.
 pub fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    match sim::current() {
+        Some(here) => here.wall_clock(),
+        None => real::wall_clock(),
+    }
 }
 
 /// Waits at least `duration`.
 pub async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
+    match sim::current() {
+        Some(here) => here.sleep(duration).await,
+        None => real::sleep(duration).await,
+    }
 }

@@ -1,0 +1,60 @@
+//! Tasks in glommio's two queues.
+
+use crate::Instant;
+use crate::task::Lane;
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+thread_local! {
+    /// When the running task last yielded.
+    static SLICE_START: Cell<Instant> = const { Cell::new(Instant::from_nanos(0)) };
+    /// The queues of this thread's executor, once `executor` has made them.
+    pub(super) static LANES: Cell<Option<Lanes>> = const { Cell::new(None) };
+}
+
+/// The executor's queue for each lane.
+#[derive(Clone, Copy)]
+pub(super) struct Lanes {
+    pub(super) latency: glommio::TaskQueueHandle,
+    pub(super) throughput: glommio::TaskQueueHandle,
+}
+
+/// A running task. Dropping the handle leaves the task running.
+pub(crate) struct JoinHandle<T>(glommio::task::JoinHandle<T>);
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// Starts a task in `lane`.
+pub(crate) fn spawn_in<T: 'static>(lane: Lane, future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+    let lanes = LANES.get().expect("tasks are spawned on a core's thread");
+    let queue = match lane {
+        Lane::Latency => lanes.latency,
+        Lane::Throughput => lanes.throughput,
+    };
+    let task = glommio::spawn_local_into(future, queue).expect("the queues live as long as the executor");
+    JoinHandle(task.detach())
+}
+
+/// How long a task may run before it should let others run.
+const SLICE: Duration = Duration::from_micros(200);
+
+/// Lets the other ready tasks of this core run.
+pub(crate) async fn yield_now() {
+    glommio::executor().yield_task_queue_now().await;
+    SLICE_START.set(crate::now());
+}
+
+/// Whether this task has run long enough that it should yield. A task that waited for something else than [`yield_now`] is told so once
+/// more than need be.
+pub(crate) fn should_yield() -> bool {
+    crate::now().since(SLICE_START.get()) >= SLICE
+}
