@@ -4,12 +4,30 @@ use super::task::{LANES, Lanes};
 use crate::machine::MachineConfig;
 use glommio::{CpuSet, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
 use pinion_types::CoreId;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
+use std::time::Duration;
 
 /// Shares of the latency lane against those of the throughput lane.
 const LATENCY_SHARES: usize = 1000;
 const THROUGHPUT_SHARES: usize = 200;
+/// How long tasks run before `should_yield` says so, where nothing arrives from the network meanwhile.
+const PREEMPT_AFTER: Duration = Duration::from_millis(1);
+/// When an idle core wakes although nothing happened: after the first of these, or after the next when that did not help.
+///
+/// glommio goes to sleep with tasks that could run when its preemption timer fires after it was armed and before the first task has run,
+/// for it then takes it that there was none to run (`run_task_queues` answers false). That happens whenever the operating system takes the
+/// processor away in between, and on a busy machine the sleep would last until the next completion: with none to come, for ever. A
+/// timer ends it. The task that renews the timer may be among those that were not run, so that one timer is not enough.
+const WAKE_AFTER: [Duration; 6] = [
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(80),
+    Duration::from_millis(320),
+    Duration::from_millis(1280),
+    Duration::from_millis(5120),
+];
 /// Helper threads of a core, for metadata work.
 const HELPER_THREADS: usize = 1;
 
@@ -27,6 +45,7 @@ where
         let handle = LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
             .name(&format!("core-{index}"))
             .io_memory(config.io_memory_bytes)
+            .preempt_timer(PREEMPT_AFTER)
             .blocking_thread_pool_placement(helper_placement(*cpu))
             .spawn(move || async move { in_lanes(core(id)).await })
             .map_err(io::Error::from)?;
@@ -42,6 +61,7 @@ pub(crate) fn block_on<T: 'static>(
 ) -> io::Result<T> {
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(io_memory_bytes)
+        .preempt_timer(PREEMPT_AFTER)
         .make()
         .map_err(io::Error::from)?;
     Ok(executor.run(in_lanes(future)))
@@ -66,12 +86,28 @@ fn helper_placement(cpu: Option<usize>) -> PoolPlacement {
 /// Makes the thread's two queues and runs `future` in the latency lane.
 async fn in_lanes<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
     let executor = glommio::executor();
-    // Not `Latency::Matters`: its operations go to a ring of their own, which the sleeping executor watches by polling one ring from
-    // another, and on a busy machine a completion there was missed about once in ten thousand sleeps: the core slept for ever.
     let latency =
         executor.create_task_queue(Shares::Static(LATENCY_SHARES), Latency::NotImportant, "latency");
     let throughput =
         executor.create_task_queue(Shares::Static(THROUGHPUT_SHARES), Latency::NotImportant, "throughput");
     LANES.set(Some(Lanes { latency, throughput }));
+    // Ends with the core, as every task does.
+    drop(crate::spawn(wake_idle_core()));
     crate::spawn(future).await
+}
+
+/// Keeps timers running; see [`WAKE_AFTER`].
+async fn wake_idle_core() {
+    loop {
+        let mut timers = WAKE_AFTER.map(glommio::timer::Timer::new);
+        poll_fn(|context| {
+            let [first, later @ ..] = &mut timers;
+            // Polled so that they run; that one of them is over is no news.
+            for timer in later {
+                let _ = Pin::new(timer).poll(context);
+            }
+            Pin::new(first).poll(context).map(drop)
+        })
+        .await;
+    }
 }

@@ -29,11 +29,16 @@ pub(crate) async fn open(options: OpenOptions, path: &Path) -> io::Result<File> 
         .create(options.create)
         .create_new(options.create_new)
         .truncate(options.truncate);
-    if options.data_sync {
+    if options.data_sync && !planted_no_data_sync() {
         flags.custom_flags(libc::O_DSYNC);
     }
     let file = flags.dma_open(path).await.map_err(io::Error::from)?;
     Ok(File(Rc::new(file)))
+}
+
+/// Whether synchronous writes are left out on purpose: a test that cuts the power must find it.
+fn planted_no_data_sync() -> bool {
+    cfg!(feature = "planted") && std::env::var_os("PINION_PLANT_NO_DSYNC").is_some()
 }
 
 /// Lets glommio find out, on a file with data, whether the device that holds `path` can be polled for completions.
