@@ -1,4 +1,4 @@
-//! Makes `capnp/src/generated/` anew from `capnp/schema/`, or writes the same files to the folder that is its one argument.
+//! Makes `src/generated/` of this package anew from `schema/`, or writes the same to the folder that is named.
 
 #[path = "../codegen.rs"]
 mod codegen;
