@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use futures_util::io::{AsyncReadExt, AsyncWriteExt};
 use pinion_runtime::fs::{ALIGNMENT, Buffer, OpenOptions};
-use pinion_runtime::sim::{self, Config};
+use pinion_runtime::net::{TcpListener, TcpStream};
+use pinion_runtime::sim::{self, Config, Simulation};
 use pinion_runtime::{random_u64, sleep, spawn};
 use pinion_types::CoreId;
 use std::process::Command;
@@ -12,9 +14,40 @@ use std::time::Duration;
 /// Where a child process of this test finds the seeds that it is to run.
 const SEEDS: &str = "PINION_TEST_TRACE_SEEDS";
 
-/// Tasks, files, crashes and random numbers; what comes back is the trace's hash.
+/// Calls between two hosts, one of which dies with calls outstanding.
+fn talk(simulation: &Simulation) {
+    let (server, client) = (simulation.add_host("server"), simulation.add_host("client"));
+    let address = server.address(1);
+    server.spawn_core::<()>(CoreId(0), async move {
+        let listener = TcpListener::bind(address).unwrap();
+        loop {
+            let (mut reader, mut writer) = listener.accept().await.unwrap().split();
+            spawn(async move { futures_util::io::copy(&mut reader, &mut writer).await });
+        }
+    });
+    for core in 0..4 {
+        client.spawn_core::<()>(CoreId(core), async move {
+            loop {
+                if let Ok(mut stream) = TcpStream::connect(address).await {
+                    let mut answer = [0; 1000];
+                    while stream.write_all(&[7; 1000]).await.is_ok() && stream.read(&mut answer).await.is_ok()
+                    {
+                    }
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    simulation.run_for(Duration::from_millis(5));
+    simulation.cut_connections(&server, &client);
+    simulation.run_for(Duration::from_millis(5));
+    server.crash();
+}
+
+/// Tasks, files, connections, crashes and random numbers; what comes back is the trace's hash.
 fn busy_world(seed: u64) -> u64 {
     sim::run(Config::new(seed), |simulation| {
+        talk(simulation);
         let host = simulation.add_host("a");
         for _ in 0..3 {
             host.spawn_core(CoreId(0), async {

@@ -32,7 +32,8 @@
 //! - An operation of a disk, once begun, ends by itself: dropping its future makes a write late, not undone.
 //! - A core's tasks end with its main future, and a host's with the host: they are dropped, in the order of their ids.
 //!
-//! Cost: an operation of a disk takes one to two microseconds of real time.
+//! Cost: an operation of a disk on a block takes under a microsecond of real time in an optimised build, two in a test build; a
+//! world that does nothing takes 30.
 
 mod clock;
 mod config;
@@ -42,6 +43,7 @@ mod hash_state;
 mod host;
 mod host_disk;
 pub(crate) mod net;
+mod network;
 mod random;
 pub(crate) mod task;
 mod time;

@@ -1,7 +1,5 @@
 //! What happened, as a hash that two runs can compare, and on demand as text.
 
-#![expect(dead_code, reason = "the network will use the rest")]
-
 use super::random::mix;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

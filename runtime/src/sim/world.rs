@@ -1,7 +1,5 @@
 //! The simulated world: its time, its events to come, its hosts, and the loop that drives it.
 
-#![expect(dead_code, reason = "the network will use the rest")]
-
 use super::config::Config;
 use super::host::Node;
 use super::net::Network;
