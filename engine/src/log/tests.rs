@@ -1,3 +1,5 @@
+//! The log on real files: what was acknowledged is found again, and damage is named.
+
 use super::*;
 use pinion_runtime::machine;
 

@@ -1,3 +1,5 @@
+//! The Raft log: stable and unstable entries as one.
+
 use bytes::Bytes;
 
 use super::*;

@@ -24,7 +24,7 @@ impl Store for Connection {
     fn call(&self, call: RawCall) -> impl Future<Output = Answer> {
         let client = self.0.clone();
         async move {
-            match client.call(RawRequest::new(call)).await {
+            match client.call(&RawRequest::new(call)).await {
                 Ok(reply) => conclude(Ok(reply)),
                 Err(ClientError::Refused(error)) => conclude(Err(error)),
                 Err(error) => Answer::Unknown(error.to_string()),
