@@ -103,6 +103,46 @@ fn a_synchronous_write_is_durable_when_it_completes_and_planted_lies_are_not() {
 }
 
 #[test]
+fn an_older_unsynced_write_never_undoes_a_synchronous_one() {
+    let found = outcomes(40, |simulation, host| {
+        on(simulation, host, async {
+            let file = durable_file("/f", 1, 2).await;
+            file.write_at(filled(2, 2), 0).await.unwrap();
+            let synchronous = OpenOptions::write().data_sync().open("/f").await.unwrap();
+            synchronous.write_at(filled(3, 1), 0).await.unwrap();
+            file.set_len(100).await.unwrap();
+            file.set_len(8192).await.unwrap();
+            synchronous.write_at(filled(4, 1), 4096).await.unwrap();
+        });
+        host.crash();
+        let content = host.file_content("/f").unwrap();
+        (content[..100] == [3; 100], content[100..4096] == [0; 3996], content[4096..] == [4; 4096])
+    });
+    assert_eq!(
+        found,
+        BTreeSet::from([(true, true, true)]),
+        "a synchronous write takes the length's changes along"
+    );
+}
+
+#[test]
+fn an_older_name_never_undoes_a_durable_rename() {
+    let found = outcomes(60, |simulation, host| {
+        on(simulation, host, async {
+            fs::create_dir_all("/a").await.unwrap();
+            fs::create_dir_all("/b").await.unwrap();
+            fs::sync_dir("/").await.unwrap();
+            OpenOptions::write().create().open("/a/f").await.unwrap();
+            fs::rename("/a/f", "/b/f").await.unwrap();
+            fs::sync_dir("/b").await.unwrap();
+        });
+        host.crash();
+        host.files().into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+    });
+    assert_eq!(found, BTreeSet::from([vec!["/b/f".to_owned()]]));
+}
+
+#[test]
 fn a_sync_covers_only_what_was_complete_when_it_began() {
     let found = outcomes(40, |simulation, host| {
         on(simulation, host, async {

@@ -103,6 +103,40 @@ fn a_core_takes_its_tasks_along_when_it_ends() {
 }
 
 #[test]
+fn a_world_ends_with_tasks_that_spawn_wake_and_close_as_they_are_dropped() {
+    struct Busy(mailbox::oneshot::Sender<()>, pinion_runtime::net::TcpListener, pinion_runtime::fs::File);
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let (sender, _receiver) = mailbox::oneshot::channel();
+            drop(std::mem::replace(&mut self.0, sender));
+            spawn(sleep(Duration::from_secs(1)));
+            let (address, _file) = (self.1.local_addr(), self.2.clone());
+            assert!(pinion_runtime::net::TcpListener::bind(address).is_err());
+        }
+    }
+    sim::run(Config::new(1), |simulation| {
+        let host = simulation.add_host("a");
+        for core in 0..3 {
+            host.spawn_core::<()>(CoreId(core), async move {
+                let (sender, receiver) = mailbox::oneshot::channel();
+                let listener = pinion_runtime::net::TcpListener::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+                let file = pinion_runtime::fs::OpenOptions::write().create().open("/f").await.unwrap();
+                spawn(async move {
+                    let _busy = Busy(sender, listener, file);
+                    std::future::pending::<()>().await;
+                });
+                receiver.await.unwrap();
+            });
+        }
+        simulation.run_for(Duration::from_millis(1));
+        let connecting = pinion_runtime::net::TcpStream::connect(host.address(1));
+        simulation.block_on(async {
+            let _ = futures_util::poll!(Box::pin(connecting));
+        });
+    });
+}
+
+#[test]
 fn a_crash_drops_the_tasks_and_a_core_may_start_again() {
     sim::run(Config::new(1), |simulation| {
         let host = simulation.add_host("a");

@@ -60,6 +60,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use world::{Entered, Place, World};
 
+/// Stack of a simulation's thread: what is not used costs nothing.
+const STACK_BYTES: usize = 16 << 20;
+
 /// Makes a world from `config` and hands it to `body`, on a thread of its own: std's hash maps take their order from the thread, and this
 /// one's from the seed. A panic in `body` or in any task comes out of this function; the thread's name, which is in the message, tells
 /// the seed.
@@ -68,6 +71,7 @@ pub fn run<T: Send>(config: Config, body: impl FnOnce(&Simulation) -> T + Send) 
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name(format!("seed-{seed}"))
+            .stack_size(STACK_BYTES)
             .spawn_scoped(scope, move || {
                 hash_state::seed_this_thread(seed);
                 body(&Simulation::new(config))

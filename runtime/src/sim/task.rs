@@ -86,8 +86,8 @@ impl Tasks {
         self.table.borrow().is_empty()
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.table.borrow().len()
+    pub(super) fn count_on(&self, host: usize) -> usize {
+        self.table.borrow().values().filter(|task| task.place.host == host).count()
     }
 
     /// Makes the tasks ready that could not run while their host was paused.

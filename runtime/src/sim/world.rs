@@ -238,9 +238,9 @@ impl World {
             let Some(first) = events.peek() else {
                 drop(events);
                 panic!(
-                    "seed {}: nothing is ready and nothing will happen: {} tasks wait for each other",
+                    "seed {}: nothing is ready and nothing will happen; {}",
                     self.config.seed,
-                    self.tasks.count()
+                    self.waiting()
                 );
             };
             // A timer that nobody waits for any more must not hold up the end of the world.
@@ -252,11 +252,22 @@ impl World {
         };
         assert!(
             next <= nanos(self.config.time_max),
-            "seed {}: the run is not over after {:?} of virtual time",
+            "seed {}: the run is not over after {:?} of virtual time; {}",
             self.config.seed,
-            self.config.time_max
+            self.config.time_max,
+            self.waiting()
         );
         self.now.set(next.max(self.now()));
+    }
+
+    /// How many tasks wait where.
+    fn waiting(&self) -> String {
+        let counts: Vec<_> = self
+            .hosts()
+            .iter()
+            .map(|node| format!("{}: {}", node.name, self.tasks.count_on(node.id)))
+            .collect();
+        format!("tasks that wait: {}", counts.join(", "))
     }
 
     /// Drops all that still runs; to be called once, at the end.
