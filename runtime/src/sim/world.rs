@@ -39,17 +39,20 @@ impl std::fmt::Debug for Here {
 }
 
 thread_local! {
+    /// Whether `HERE` holds anything. Real cores ask at every call of the door, some as their thread ends: this needs no destructor and costs
+    /// them one load.
+    static SIMULATED: Cell<bool> = const { Cell::new(false) };
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
 }
 
 /// The simulated place of the running code; `None` on the real machine.
 pub(crate) fn current() -> Option<Here> {
-    HERE.with_borrow(Clone::clone)
+    if SIMULATED.get() { HERE.with_borrow(Clone::clone) } else { None }
 }
 
 /// Whether the running code is simulated.
 pub(crate) fn is_simulated() -> bool {
-    HERE.with_borrow(Option::is_some)
+    SIMULATED.get()
 }
 
 /// Puts the place back that was current before.
@@ -57,7 +60,9 @@ pub(super) struct Entered(Option<Here>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let left = HERE.replace(self.0.take());
+        let back = self.0.take();
+        SIMULATED.set(back.is_some());
+        let left = HERE.replace(back);
         drop(left);
     }
 }
@@ -181,6 +186,7 @@ impl World {
 
     /// Makes `place` the current one until what comes back is dropped.
     pub(super) fn enter(self: &Rc<Self>, place: Place) -> Entered {
+        SIMULATED.set(true);
         Entered(HERE.replace(Some(Here { world: self.clone(), place })))
     }
 
