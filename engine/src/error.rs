@@ -145,6 +145,53 @@ pub enum Error {
         /// What would be right.
         advice: &'static str,
     },
+    /// A write batch from the log is damaged.
+    #[error("a write batch is damaged at byte {offset}: {what}")]
+    BatchDamaged {
+        /// Where in the batch.
+        offset: usize,
+        /// What was found.
+        what: &'static str,
+    },
+    /// A write batch is of another version of the program.
+    #[error(
+        "a write batch has format version {got} where this program knows {known}; use the version that wrote it"
+    )]
+    BatchVersion {
+        /// The batch's version.
+        got: u8,
+        /// The version that is known.
+        known: u8,
+    },
+    /// A manifest's state or edit is damaged or contradicts itself.
+    #[error("a tree's manifest is damaged: {what}; restore it, or let the store fetch the region anew")]
+    ManifestDamaged {
+        /// What was found.
+        what: &'static str,
+    },
+    /// A manifest's state or edit is of another version of the program.
+    #[error(
+        "a tree's manifest has format version {got} where this program knows {known}; use the version that wrote it"
+    )]
+    ManifestVersion {
+        /// The record's version.
+        got: u16,
+        /// The version that is known.
+        known: u16,
+    },
+    /// An edit is missing between the manifest's state and the edits after it.
+    #[error("a tree's manifest goes on with edit {got} where edit {expected} is due")]
+    ManifestEditMissing {
+        /// The edit that is there.
+        got: u64,
+        /// The edit that should be.
+        expected: u64,
+    },
+    /// An edit of a tree's manifest failed, so that it is not known whether it will be there after a start.
+    #[error(
+        "an edit of a tree's manifest failed before; the tree neither flushes nor compacts until the store is started anew"
+    )]
+    ManifestUncertain,
     /// Something that cannot fail failed.
     #[error("{what}; this is a bug")]
     Internal {

@@ -1,8 +1,14 @@
 //! A core's storage: the log, the trees, their caches.
 
+pub mod batch;
 pub mod cache;
+mod compaction;
 pub mod error;
 pub mod log;
+pub mod manifest;
+mod memtable;
 pub mod table;
+pub mod tree;
 
+pub use compaction::CompactionStep;
 pub use error::{Error, Result};

@@ -1,0 +1,87 @@
+//! A tree's files: their numbers, and those that are to be removed.
+
+use crate::Error;
+use crate::manifest::{TreeState, table_file_name, table_file_number};
+use pinion_runtime::fs;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A tree's directory.
+pub(crate) struct Files {
+    directory: PathBuf,
+    next: Cell<u64>,
+    /// Files that nobody reads any more. Bounded by the files that there are.
+    obsolete: RefCell<Vec<u64>>,
+}
+
+impl Files {
+    pub(crate) fn new(directory: PathBuf, next: u64) -> Self {
+        Self { directory, next: Cell::new(next), obsolete: RefCell::default() }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn path(&self, file: u64) -> PathBuf {
+        self.directory.join(table_file_name(file))
+    }
+
+    /// No file has this number or a higher one.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.get()
+    }
+
+    /// A number that no file has.
+    pub(crate) fn allocate(&self) -> u64 {
+        let file = self.next.get();
+        self.next.set(file + 1);
+        file
+    }
+
+    pub(crate) fn add_obsolete(&self, file: u64) {
+        self.obsolete.borrow_mut().push(file);
+    }
+
+    pub(crate) fn has_obsolete(&self) -> bool {
+        !self.obsolete.borrow().is_empty()
+    }
+
+    /// Removes what nobody reads any more. What cannot be removed is tried again the next time.
+    pub(crate) async fn purge(&self) -> Result<(), Error> {
+        let files = self.obsolete.take();
+        let mut failed = Ok(());
+        for file in files {
+            let path = self.path(file);
+            match fs::remove_file(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.add_obsolete(file);
+                    failed = Err(Error::io(&path, error));
+                }
+                _ => {}
+            }
+        }
+        failed
+    }
+
+    /// Removes tables in the directory that the state does not name: what a crash left behind.
+    pub(crate) async fn remove_strays(&self, state: &TreeState) -> Result<(), Error> {
+        let entries =
+            fs::read_dir(&self.directory).await.map_err(|error| Error::io(&self.directory, error))?;
+        for entry in entries {
+            let stray = table_file_number(&entry.name)
+                .is_some_and(|file| !entry.is_dir && state.tables.iter().all(|table| table.file != file));
+            if stray {
+                let path = self.directory.join(&entry.name);
+                fs::remove_file(&path).await.map_err(|error| Error::io(&path, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the names of new files durable.
+    pub(crate) async fn sync(&self) -> Result<(), Error> {
+        fs::sync_dir(&self.directory).await.map_err(|error| Error::io(&self.directory, error))
+    }
+}
