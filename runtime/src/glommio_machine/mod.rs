@@ -7,5 +7,6 @@ pub(crate) mod executor;
 pub(crate) mod fs;
 pub(crate) mod net;
 pub(crate) mod random;
+mod ring;
 pub(crate) mod task;
 pub(crate) mod time;
