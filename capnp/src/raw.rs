@@ -10,7 +10,7 @@ mod results;
 pub(crate) use operations::ttl_ms;
 pub use operations::{Operation, OperationKind, Operations};
 pub use pairs::Pairs;
-pub use results::{OperationResult, Results};
+pub use results::{OperationResult, Results, VALUES_BYTES_MAX};
 
 use crate::WireError;
 use bytes::Bytes;

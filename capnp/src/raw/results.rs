@@ -3,6 +3,10 @@
 use crate::WireError;
 use std::fmt;
 
+/// Bytes of a batch's values at most: far more than a batch should ask for, and far less than what the messages of Cap'n Proto's own
+/// libraries may have. One value always fits.
+pub const VALUES_BYTES_MAX: usize = 16 << 20;
+
 /// What came of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationResult<'a> {
@@ -57,11 +61,14 @@ impl Results {
         self.items[index] = Item::NotFound;
     }
 
-    /// The key at `index` has this value. Copies it.
-    ///
-    /// # Panics
-    /// When the values come to 4 GiB; answers are bounded far below.
+    /// The key at `index` has this value. Copies it. A value that does not fit beside the others is `TooLarge` instead.
     pub fn set_value(&mut self, index: usize, value: &[u8]) {
+        let together = self.bytes.len() + value.len();
+        if together > VALUES_BYTES_MAX && !self.bytes.is_empty() {
+            let what = "the bytes of a batch's values, with this one,".into();
+            let (limit, got) = (VALUES_BYTES_MAX as u64, together as u64);
+            return self.set_error(index, WireError::TooLarge { what, limit, got });
+        }
         let start = position(&self.bytes);
         self.bytes.extend_from_slice(value);
         self.items[index] = Item::Value { start, end: position(&self.bytes) };
@@ -131,6 +138,16 @@ impl fmt::Debug for Results {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_that_do_not_fit_together_are_refused_one_by_one() {
+        let mut results = Results::new(3);
+        results.set_value(0, &vec![0; VALUES_BYTES_MAX - 1]);
+        results.set_value(1, b"xy");
+        results.set_value(2, b"z");
+        assert!(matches!(results.at(1), OperationResult::Error(WireError::TooLarge { .. })));
+        assert_eq!(results.at(2), OperationResult::Value(b"z"));
+    }
 
     #[test]
     fn results_may_be_set_in_any_order() {
