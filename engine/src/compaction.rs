@@ -96,16 +96,16 @@ impl Tree {
         let job = self.0.compactor.job.take();
         let (version, options) = (self.version(), &self.0.env.options);
         let step = match job {
-            Some(job) => self.go_on(job, budget).await?,
+            Some(job) => self.go_on(job, budget).await,
             None => match pick::pick(&version, options, &self.snapshot_sequences()) {
-                Some(plan) => self.begin(plan, &version, budget).await?,
-                None => CompactionStep::Idle,
+                Some(plan) => self.begin(plan, &version, budget).await,
+                None => Ok(CompactionStep::Idle),
             },
         };
         drop(version);
         drop(turn);
-        self.purge_obsolete().await?;
-        Ok(step)
+        self.0.files.purge_leniently().await;
+        step
     }
 
     /// Compacts until nothing is due and little space is taken by what is deleted or overwritten.
@@ -122,7 +122,7 @@ impl Tree {
         drop(version);
         drop(turn);
         while self.compact_once().await? {}
-        self.purge_obsolete().await
+        Ok(())
     }
 
     async fn begin(&self, plan: Plan, version: &Version, budget: u64) -> Result<CompactionStep, Error> {

@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod cache;
 mod compaction;
+mod engine;
 pub mod error;
 pub mod log;
 pub mod manifest;
@@ -11,4 +12,7 @@ pub mod table;
 pub mod tree;
 
 pub use compaction::CompactionStep;
+pub use engine::{
+    Engine, EngineOptions, NewTree, Opening, PackedRegion, RecoveredRegion, core_directory, regions_directory,
+};
 pub use error::{Error, Result};

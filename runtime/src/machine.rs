@@ -114,6 +114,11 @@ pub fn check_config(config: &MachineConfig) -> Result<(), MachineError> {
     check::check(config)
 }
 
+/// The processors that this process may run on; none where the system does not tell.
+pub fn allowed_processors() -> Vec<usize> {
+    check::allowed_processors().unwrap_or_default()
+}
+
 /// Runs `core` once for each core, on its executor; returns when all have ended, with their results in the order of the cores.
 ///
 /// # Errors

@@ -1,3 +1,5 @@
+//! States, edits and their frames, damaged ones too.
+
 use super::*;
 
 fn table(file: u64, level: u8, smallest: &[u8], largest: &[u8]) -> TableRef {

@@ -1,3 +1,5 @@
+//! Memtables, in order and by version.
+
 use super::*;
 use crate::batch::WriteBatch;
 use pinion_types::ColumnFamily::{Default, Lock};

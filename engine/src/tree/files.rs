@@ -65,6 +65,11 @@ impl Files {
         failed
     }
 
+    /// The same where a failure changes nothing: the files stay in the queue.
+    pub(crate) async fn purge_leniently(&self) {
+        drop(self.purge().await);
+    }
+
     /// Removes tables in the directory that the state does not name: what a crash left behind.
     pub(crate) async fn remove_strays(&self, state: &TreeState) -> Result<(), Error> {
         let entries =

@@ -1,5 +1,6 @@
 //! Trees against a model in memory, and what a tree promises one by one.
 
+mod faults;
 mod model;
 mod promises;
 

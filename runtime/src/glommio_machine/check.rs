@@ -59,7 +59,7 @@ fn check_processors(config: &MachineConfig) -> Result<(), MachineError> {
 }
 
 /// The processors that this process may run on.
-pub(super) fn allowed_processors() -> io::Result<Vec<usize>> {
+pub(crate) fn allowed_processors() -> io::Result<Vec<usize>> {
     // SAFETY: a zeroed set is an empty set; the call gets its address and size, and CPU_ISSET indexes below CPU_SETSIZE.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();

@@ -1,0 +1,117 @@
+//! Manifest edits as records of the core's log, and the manifest file as their checkpoint.
+//!
+//! The payload of an edit record begins with its kind:
+//!
+//! | byte | then | what |
+//! | --- | --- | --- |
+//! | 1 | `ManifestEdit` | a step of the tree's state |
+//! | 2 | `TreeState` | the tree's whole state: after a split, a move, at the beginning |
+//! | 3 | bytes | the owner's description of the region, the *meta* |
+//!
+//! Edits are numbered, so that replaying one that the manifest file already holds changes nothing.
+
+use super::manifest_file::ManifestFile;
+use crate::Error;
+use crate::log::{Durability, Log, Record};
+use crate::manifest::{ManifestEdit, TreeState};
+use crate::tree::EditSink;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use pinion_types::RegionId;
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+
+pub(crate) const KIND_EDIT: u8 = 1;
+pub(crate) const KIND_STATE: u8 = 2;
+pub(crate) const KIND_META: u8 = 3;
+
+/// The payload of an edit record.
+pub(crate) fn payload(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(1 + body.len());
+    payload.push(kind);
+    payload.extend_from_slice(body);
+    payload
+}
+
+/// One tree's edits in the log.
+pub(crate) struct ManifestLog {
+    log: Log,
+    stream: RegionId,
+    directory: PathBuf,
+    edits_max: usize,
+    meta: RefCell<Bytes>,
+    /// Edit records in the log since the manifest file was written.
+    since_checkpoint: Cell<usize>,
+    /// The log's sequence of the last edit record that the manifest file makes superfluous.
+    checkpointed: Cell<u64>,
+}
+
+impl ManifestLog {
+    pub(crate) fn new(log: Log, stream: RegionId, directory: PathBuf, edits_max: usize, meta: Bytes) -> Self {
+        Self {
+            log,
+            stream,
+            directory,
+            edits_max,
+            meta: RefCell::new(meta),
+            since_checkpoint: Cell::new(0),
+            checkpointed: Cell::new(0),
+        }
+    }
+
+    /// The owner's description of the region.
+    pub(crate) fn meta(&self) -> Bytes {
+        self.meta.borrow().clone()
+    }
+
+    /// Edit records up to this sequence of the stream need not be kept.
+    pub(crate) fn checkpointed_through(&self) -> u64 {
+        self.checkpointed.get()
+    }
+
+    /// Notes a new description, and appends it to the log beside `with`; durable with the next group that is.
+    pub(crate) fn append_meta(&self, meta: Bytes, with: &[Record<'_>]) {
+        let record = payload(KIND_META, &meta);
+        let mut records = with.to_vec();
+        records.push(Record::Edit { stream: self.stream, payload: &record });
+        drop(self.log.append(&records, Durability::Buffered));
+        self.set_meta(meta);
+    }
+
+    /// Notes a description that is in the log already.
+    pub(crate) fn set_meta(&self, meta: Bytes) {
+        self.since_checkpoint.set(self.since_checkpoint.get() + 1);
+        *self.meta.borrow_mut() = meta;
+    }
+
+    /// Writes the manifest file anew; edit records so far are then superfluous.
+    pub(crate) async fn checkpoint(&self, state: TreeState) -> Result<(), Error> {
+        let through = self.log.last_sequence(self.stream);
+        let file = ManifestFile { meta: self.meta(), state };
+        file.write(&self.directory).await?;
+        self.since_checkpoint.set(0);
+        self.checkpointed.set(through);
+        Ok(())
+    }
+
+    async fn commit(&self, edit: ManifestEdit) -> Result<(), Error> {
+        let record = payload(KIND_EDIT, &edit.to_bytes());
+        self.log.append(&[Record::Edit { stream: self.stream, payload: &record }], Durability::Sync).await?;
+        self.since_checkpoint.set(self.since_checkpoint.get() + 1);
+        Ok(())
+    }
+
+    /// Whether it is time to write the manifest file anew.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        self.since_checkpoint.get() >= self.edits_max
+    }
+}
+
+/// How a tree makes its edits durable: in the log.
+pub(crate) struct LogSink(pub(crate) std::rc::Rc<ManifestLog>);
+
+impl EditSink for LogSink {
+    fn commit(&self, edit: ManifestEdit) -> LocalBoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.0.commit(edit))
+    }
+}

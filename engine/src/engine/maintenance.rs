@@ -1,0 +1,206 @@
+//! Which tree to flush or to compact next.
+//!
+//! Two tasks of the throughput lane: one flushes, one compacts. A tree is flushed when its memtable is full; when all memtables together are
+//! over their budget (the largest goes); when the log that a start would replay is over its bound (the tree that holds the oldest
+//! log goes). The tree with the most compaction debt is compacted.
+//!
+//! Writers feel debt as a delay that grows with it, long before anything would have to stop.
+
+use super::{Engine, OpenRegion};
+use crate::Error;
+use pinion_runtime::{Lane, spawn_in};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// How long a failed flush or compaction waits before it is tried again.
+const RETRY_WAIT: Duration = Duration::from_millis(250);
+/// The delay of a writer at twice the memtables' budget, and at the debt's bound.
+const DELAY_MAX: Duration = Duration::from_millis(4);
+/// Pressure at which writers are told that the core is busy. 1 is the budget.
+const PRESSURE_MAX: f64 = 2.0;
+
+/// A bell that several tasks of the core wait for.
+#[derive(Default)]
+struct Bell {
+    rings: Cell<u64>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rings.set(self.rings.get() + 1);
+        let waiting = self.waiting.take();
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    async fn wait_past(&self, seen: u64) {
+        std::future::poll_fn(|cx| {
+            if self.rings.get() != seen {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// What the tasks share.
+#[derive(Default)]
+pub(crate) struct Maintenance {
+    work: Bell,
+    disk_full: Cell<bool>,
+    failures: Cell<u64>,
+}
+
+impl Maintenance {
+    pub(crate) fn ring(&self) {
+        self.work.ring();
+    }
+
+    /// Whether the last flush found no room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_full.get()
+    }
+}
+
+impl Engine {
+    /// Starts the tasks that flush and compact.
+    pub(crate) fn start_maintenance(&self) {
+        spawn_in(Lane::Throughput, self.clone().flush_loop());
+        spawn_in(Lane::Throughput, self.clone().compact_loop());
+    }
+
+    /// To be called after writes: wakes the tasks when there is something to do for them.
+    pub fn after_writes(&self) {
+        if self.flush_wanted().is_some() {
+            self.0.maintenance.ring();
+        }
+    }
+
+    /// How far memtables and compaction are behind: 1 is what the settings allow.
+    pub fn pressure(&self) -> f64 {
+        let memtables = ratio(self.memtable_bytes(), self.0.options.memtables_bytes_max);
+        let regions = self.0.regions.borrow();
+        let debt = regions.values().map(|region| region.tree.write_pressure()).fold(0.0, f64::max);
+        memtables.max(debt)
+    }
+
+    /// How long a writer should wait before its write is taken; `None` when the core is too far behind to take any.
+    pub fn write_delay(&self) -> Option<Duration> {
+        let pressure = self.pressure();
+        if pressure <= 1.0 {
+            return Some(Duration::ZERO);
+        }
+        (pressure < PRESSURE_MAX).then(|| DELAY_MAX.mul_f64((pressure - 1.0).min(1.0)))
+    }
+
+    /// Waits until there is room in the memtables for more of what is replayed at a start.
+    pub async fn make_room(&self) -> Result<(), Error> {
+        while let Some(region) = self.flush_wanted() {
+            self.flush(&region).await?;
+        }
+        Ok(())
+    }
+
+    /// Flushes a region's memtable, all of it, and makes the log's space free again.
+    pub async fn flush_region(&self, id: pinion_types::RegionId) -> Result<(), Error> {
+        match self.region(id) {
+            Some(region) => self.flush(&region).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The region that should be flushed now, if any should.
+    fn flush_wanted(&self) -> Option<Rc<OpenRegion>> {
+        let regions = self.0.regions.borrow();
+        let free = || regions.values().filter(|region| !region.held.get());
+        if let Some(full) = free().find(|region| region.tree.wants_flush()) {
+            return Some(full.clone());
+        }
+        let total: usize = free().map(|region| region.tree.memtable_bytes()).sum();
+        if total > self.0.options.memtables_bytes_max {
+            return free().max_by_key(|region| region.tree.memtable_bytes()).cloned();
+        }
+        if self.0.log.live_bytes() > self.0.options.replay_bytes_max {
+            let (oldest, _) = self.0.log.oldest_unreleased()?;
+            let oldest = regions.get(&oldest).filter(|region| !region.held.get())?;
+            // What is flushed already waits for its log to be compacted.
+            return (oldest.tree.flushed() < oldest.tree.applied()).then(|| oldest.clone());
+        }
+        None
+    }
+
+    pub(crate) async fn flush(&self, region: &Rc<OpenRegion>) -> Result<(), Error> {
+        // What the memtable holds is durable in the log before a table may hold it.
+        self.0.log.sync().await?;
+        region.tree.flush().await?;
+        if region.manifest.wants_checkpoint() {
+            region.manifest.checkpoint(region.tree.state()).await?;
+        }
+        self.release(region);
+        self.0.maintenance.ring();
+        Ok(())
+    }
+
+    async fn flush_loop(self) {
+        while !self.0.closing.get() {
+            let seen = self.0.maintenance.work.rings.get();
+            let Some(region) = self.flush_wanted() else {
+                self.0.maintenance.work.wait_past(seen).await;
+                continue;
+            };
+            let flushed = self.flush(&region).await;
+            self.note(&flushed, "flush", &region).await;
+        }
+    }
+
+    async fn compact_loop(self) {
+        while !self.0.closing.get() {
+            let seen = self.0.maintenance.work.rings.get();
+            let Some(region) = self.compaction_wanted() else {
+                self.0.maintenance.work.wait_past(seen).await;
+                continue;
+            };
+            region.busy.set(true);
+            let compacted = region.tree.compact_once().await.map(drop);
+            region.busy.set(false);
+            self.note(&compacted, "compaction", &region).await;
+        }
+    }
+
+    fn compaction_wanted(&self) -> Option<Rc<OpenRegion>> {
+        let regions = self.0.regions.borrow();
+        let most = regions
+            .values()
+            .filter(|region| !region.held.get())
+            .max_by_key(|region| region.tree.compaction_debt())?;
+        (most.tree.compaction_debt() > 0).then(|| most.clone())
+    }
+
+    /// Notes how a flush or a compaction ended; waits a little after a failure.
+    async fn note(&self, ended: &Result<(), Error>, what: &str, region: &OpenRegion) {
+        match ended {
+            Ok(()) => {
+                self.0.maintenance.disk_full.set(false);
+                self.0.maintenance.failures.set(0);
+            }
+            Err(error) => {
+                let failures = self.0.maintenance.failures.get() + 1;
+                self.0.maintenance.failures.set(failures);
+                self.0.maintenance.disk_full.set(error.is_disk_full());
+                if failures.is_power_of_two() {
+                    log::warn!("region {}: {what} failed and will be tried again: {error}", region.id);
+                }
+                pinion_runtime::sleep(RETRY_WAIT).await;
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a pressure needs three digits")]
+fn ratio(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
+}

@@ -1,0 +1,129 @@
+//! What the log and the manifests say after a start.
+//!
+//! Two phases, because of a region that two cores' logs hold the higher generation counts: [`Opening::open`] recovers the core's log and tells
+//! what it holds; when all cores have told each other, [`Opening::finish`] opens the trees of the regions that are this core's.
+
+use super::edits::{KIND_EDIT, KIND_META, KIND_STATE};
+use super::maintenance::Maintenance;
+use super::manifest_file::ManifestFile;
+use super::{Engine, EngineOptions, Inner};
+use crate::Error;
+use crate::cache::BlockCache;
+use crate::log::{Log, Recovered, RecoveredStream};
+use crate::manifest::{ManifestEdit, TreeState};
+use crate::tree::{Tree, TreeEnv};
+use bytes::Bytes;
+use pinion_runtime::fs;
+use pinion_types::{LogIndex, RegionId, Term};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// A region as a start, or a structural step, found or made it.
+pub struct RecoveredRegion {
+    /// The region's id.
+    pub id: RegionId,
+    /// How often it changed cores.
+    pub generation: u64,
+    /// Its tree.
+    pub tree: Tree,
+    /// The owner's description of it.
+    pub meta: Bytes,
+    /// Raft's hard state: term, vote (0 for none), commit index.
+    pub hard_state: (Term, u64, LogIndex),
+}
+
+/// A core whose log is open and whose trees are not.
+pub struct Opening {
+    options: EngineOptions,
+    log: Log,
+    recovered: Recovered,
+}
+
+impl Opening {
+    /// Opens the core's log, or makes it.
+    pub async fn open(options: EngineOptions) -> Result<Self, Error> {
+        let directory = options.log_directory();
+        fs::create_dir_all(&directory).await.map_err(|source| Error::io(&directory, source))?;
+        let (log, recovered) = Log::open(&directory, options.log.clone()).await?;
+        Ok(Self { options, log, recovered })
+    }
+
+    /// The regions that the log holds, with their generations.
+    pub fn streams(&self) -> Vec<(RegionId, u64)> {
+        self.recovered.streams.iter().map(|(id, stream)| (*id, stream.generation)).collect()
+    }
+
+    /// The structure records that the log holds, oldest first.
+    pub fn structures(&self) -> &[Bytes] {
+        &self.recovered.structures
+    }
+
+    /// Opens the trees of the regions that this core owns; forgets the others.
+    pub async fn finish(
+        self,
+        owns: impl Fn(RegionId) -> bool,
+    ) -> Result<(Engine, Vec<RecoveredRegion>), Error> {
+        let Self { options, log, recovered } = self;
+        let cache = BlockCache::new(options.cache_bytes);
+        let tree_env = Rc::new(TreeEnv::new(options.tree.clone(), cache.clone()));
+        let engine = Engine(Rc::new(Inner {
+            options,
+            log,
+            cache,
+            tree_env,
+            regions: RefCell::default(),
+            maintenance: Maintenance::default(),
+            closing: Cell::new(false),
+        }));
+        let mut found = Vec::new();
+        for (id, stream) in recovered.streams {
+            if owns(id) {
+                found.push(engine.recover_region(id, stream).await?);
+            } else {
+                engine.0.log.remove_stream(id);
+            }
+        }
+        engine.start_maintenance();
+        Ok((engine, found))
+    }
+}
+
+impl Engine {
+    async fn recover_region(&self, id: RegionId, stream: RecoveredStream) -> Result<RecoveredRegion, Error> {
+        let directory = self.region_directory(id);
+        let file = ManifestFile::read(&directory).await?.unwrap_or_default();
+        let (state, meta) = replay_edits(file, &stream)?;
+        let recovered = self.open_region(id, stream.generation, state, meta, stream.compacted).await?;
+        let region = self.region(id).expect("the region was just opened");
+        // A start is the moment to shorten the next one: edits that pile up are checkpointed.
+        if stream.edits.len() > self.0.options.edits_max {
+            region.manifest.checkpoint(region.tree.state()).await?;
+        }
+        self.release(&region);
+        Ok(recovered)
+    }
+}
+
+/// The state and the meta that the manifest file and the edits after it make.
+fn replay_edits(file: ManifestFile, stream: &RecoveredStream) -> Result<(TreeState, Bytes), Error> {
+    let ManifestFile { mut meta, mut state } = file;
+    let damaged = |what| Error::ManifestDamaged { what };
+    for (_, edit) in &stream.edits {
+        let (&kind, body) = edit.split_first().ok_or(damaged("an edit record is empty"))?;
+        match kind {
+            KIND_EDIT => {
+                state.apply(&ManifestEdit::from_bytes(body)?)?;
+            }
+            KIND_STATE => {
+                let whole = TreeState::from_bytes(body)?;
+                // The file may be newer than the record: it then holds all that the record says.
+                if whole.edit >= state.edit {
+                    state = whole;
+                }
+            }
+            KIND_META => meta = Bytes::copy_from_slice(body),
+            _ => return Err(damaged("an edit record is of an unknown kind")),
+        }
+    }
+    Ok((state, meta))
+}

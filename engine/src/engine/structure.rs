@@ -1,0 +1,309 @@
+//! Steps that touch several trees or streams. Each has one commit point: one append to the log, which is durable as a whole or not at all.
+//!
+//! The order is always the same: what the step needs on disk is made and synced under names that nothing refers to yet; then the one append;
+//! then memory follows. A crash before the append leaves files without a record, which the next start removes; a crash after it leaves a
+//! record, from which the next start comes to the same end.
+
+use super::edits::{KIND_META, KIND_STATE, LogSink, ManifestLog, payload};
+use super::{Engine, OpenRegion, RecoveredRegion};
+use crate::Error;
+use crate::log::{Durability, LogEntry, Record};
+use crate::manifest::TreeState;
+use crate::tree::Tree;
+use bytes::Bytes;
+use pinion_runtime::fs;
+use pinion_types::region::INITIAL_POSITION;
+use pinion_types::{LogIndex, Region, RegionId, Term};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a structural step waits between two looks whether a flush or a compaction has ended.
+const IDLE_WAIT: Duration = Duration::from_millis(1);
+/// Bytes of log entries that are copied at a time when a region changes cores.
+const COPY_BYTES_MAX: usize = 4 << 20;
+
+/// A region that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewTree {
+    /// Its id.
+    pub id: RegionId,
+    /// Its range.
+    pub start: Vec<u8>,
+    /// First stored key after it; empty for no end.
+    pub end: Vec<u8>,
+    /// The owner's description of it.
+    pub meta: Bytes,
+}
+
+impl NewTree {
+    /// The tree of a region that a bootstrap or a split makes.
+    pub fn of_split(region: &Region, meta: Bytes) -> Self {
+        Self { id: region.id, start: region.start.clone(), end: region.end.clone(), meta }
+    }
+}
+
+/// What a core needs to take a region over from another.
+#[derive(Clone, Debug)]
+pub struct PackedRegion {
+    id: RegionId,
+    generation: u64,
+    meta: Bytes,
+    state: Vec<u8>,
+    hard_state: (Term, u64, LogIndex),
+    compacted: (LogIndex, Term),
+    entries: Vec<LogEntry>,
+}
+
+impl PackedRegion {
+    /// The region's id.
+    pub fn id(&self) -> RegionId {
+        self.id
+    }
+}
+
+/// The hard state with which a new region begins: everything up to the initial position counts as committed.
+const INITIAL_HARD_STATE: (Term, u64, LogIndex) = (INITIAL_POSITION.1, 0, INITIAL_POSITION.0);
+
+impl Engine {
+    /// Makes a new store: its identity and its first regions, in one append.
+    pub async fn bootstrap(
+        &self,
+        identity: Bytes,
+        regions: Vec<NewTree>,
+    ) -> Result<Vec<RecoveredRegion>, Error> {
+        for region in &regions {
+            self.make_directory(region.id).await?;
+        }
+        let (index, term) = INITIAL_POSITION;
+        let state = TreeState { applied_index: index.0, applied_term: term.0, ..TreeState::default() };
+        let made: Vec<_> = regions.into_iter().map(|region| (region, state.clone())).collect();
+        let edits = Edits::of(&made);
+        let mut records = vec![Record::Structure { payload: &identity }];
+        edits.records(&made, &mut records);
+        self.0.log.append(&records, Durability::Sync).await?;
+        self.open_made(made).await
+    }
+
+    /// Splits a region whose entry at `position` says so: it keeps what is before `parent`'s new end, and each child gets its part. Tables
+    /// are shared by hard links, each with the bound of its new owner.
+    pub async fn split(
+        &self,
+        id: RegionId,
+        position: (LogIndex, Term),
+        parent: NewTree,
+        children: Vec<NewTree>,
+    ) -> Result<Vec<RecoveredRegion>, Error> {
+        let region = self.region(id).ok_or(Error::NoSuchRegion { region: id })?;
+        self.hold(&region).await;
+        let split = self.split_held(&region, position, parent, children).await;
+        region.held.set(false);
+        self.0.maintenance.ring();
+        split
+    }
+
+    async fn split_held(
+        &self,
+        region: &Rc<OpenRegion>,
+        position: (LogIndex, Term),
+        parent: NewTree,
+        children: Vec<NewTree>,
+    ) -> Result<Vec<RecoveredRegion>, Error> {
+        self.flush(region).await?;
+        let whole = region.tree.state();
+        let (index, term) = INITIAL_POSITION;
+        let mut made = Vec::new();
+        for child in children {
+            let mut state = whole.bounded(&child.start, &child.end);
+            (state.applied_index, state.applied_term) = (index.0, term.0);
+            self.link_tables(region.id, child.id, &state).await?;
+            made.push((child, state));
+        }
+        let mut kept = whole.bounded(&parent.start, &parent.end);
+        kept.edit += 1;
+        (kept.applied_index, kept.applied_term) = (position.0.0, position.1.0);
+        let edits = Edits::of(&made);
+        let kept_state = payload(KIND_STATE, &kept.to_bytes());
+        let kept_meta = payload(KIND_META, &parent.meta);
+        let mut records = vec![
+            Record::Edit { stream: region.id, payload: &kept_state },
+            Record::Edit { stream: region.id, payload: &kept_meta },
+        ];
+        edits.records(&made, &mut records);
+        self.0.log.append(&records, Durability::Sync).await?;
+        region.manifest.set_meta(parent.meta);
+        region.tree.install(kept).await?;
+        self.open_made(made).await
+    }
+
+    /// Packs a region whose tree is flushed, for another core to take over. From here on this core neither flushes nor compacts it.
+    pub async fn pack(&self, id: RegionId, meta: Bytes) -> Result<PackedRegion, Error> {
+        let region = self.region(id).ok_or(Error::NoSuchRegion { region: id })?;
+        self.hold(&region).await;
+        let packed = self.pack_held(&region, meta).await;
+        if packed.is_err() {
+            region.held.set(false);
+        }
+        packed
+    }
+
+    async fn pack_held(&self, region: &Rc<OpenRegion>, meta: Bytes) -> Result<PackedRegion, Error> {
+        self.flush(region).await?;
+        let log = &self.0.log;
+        let id = region.id;
+        let last = log.last_index(id);
+        let mut entries: Vec<LogEntry> = Vec::new();
+        let mut next = log.first_index(id).max(region.compacted.get().0.next());
+        while next <= last {
+            let part = log.entries(id, next, last.next(), COPY_BYTES_MAX).await?;
+            next = part.last().map_or(last.next(), |entry| entry.index.next());
+            entries.extend(part);
+        }
+        Ok(PackedRegion {
+            id,
+            generation: region.generation + 1,
+            meta,
+            state: region.tree.state().to_bytes(),
+            hard_state: log.hard_state(id),
+            compacted: region.compacted.get(),
+            entries,
+        })
+    }
+
+    /// The other core did not take the region: this one goes on.
+    pub fn unpack_refused(&self, id: RegionId) {
+        if let Some(region) = self.region(id) {
+            region.held.set(false);
+            self.0.maintenance.ring();
+        }
+    }
+
+    /// Takes a packed region over: its stream in this core's log, with the next generation, then its tree.
+    pub async fn unpack(&self, packed: PackedRegion) -> Result<RecoveredRegion, Error> {
+        let stream = packed.id;
+        let state = payload(KIND_STATE, &packed.state);
+        let meta = payload(KIND_META, &packed.meta);
+        let (term, vote, commit) = packed.hard_state;
+        let mut records = vec![
+            Record::Adopt { stream, generation: packed.generation },
+            Record::Edit { stream, payload: &state },
+            Record::Edit { stream, payload: &meta },
+            Record::Compact { stream, index: packed.compacted.0, term: packed.compacted.1 },
+            Record::HardState { stream, term, vote, commit },
+        ];
+        records.extend(packed.entries.iter().map(|entry| Record::Entry {
+            stream,
+            index: entry.index,
+            term: entry.term,
+            payload: &entry.payload,
+        }));
+        self.0.log.append(&records, Durability::Sync).await?;
+        self.open_region(
+            stream,
+            packed.generation,
+            TreeState::from_bytes(&packed.state)?,
+            packed.meta,
+            packed.compacted,
+        )
+        .await
+    }
+
+    /// Forgets a region that another core has taken over; its files are that core's.
+    pub fn forget(&self, id: RegionId) {
+        self.0.regions.borrow_mut().remove(&id);
+        self.0.log.remove_stream(id);
+    }
+
+    /// Waits until nothing flushes or compacts the region, and keeps it so until `held` is taken back.
+    async fn hold(&self, region: &OpenRegion) {
+        region.held.set(true);
+        while region.busy.get() {
+            pinion_runtime::sleep(IDLE_WAIT).await;
+        }
+    }
+
+    /// Makes a region's directory, empty and durable.
+    async fn make_directory(&self, id: RegionId) -> Result<std::path::PathBuf, Error> {
+        let directory = self.region_directory(id);
+        let failed = |source| Error::io(&directory, source);
+        if fs::exists(&directory).await.map_err(failed)? {
+            // Left by a step that had no record: what is in it belongs to nobody.
+            fs::remove_dir_all(&directory).await.map_err(failed)?;
+        }
+        fs::create_dir_all(&directory).await.map_err(failed)?;
+        let parent = directory.parent().expect("a region's directory is within the data directory");
+        fs::sync_dir(parent).await.map_err(failed)?;
+        Ok(directory)
+    }
+
+    /// Gives a child's directory the tables that its state names.
+    async fn link_tables(&self, from: RegionId, to: RegionId, state: &TreeState) -> Result<(), Error> {
+        let source = self.region_directory(from);
+        let target = self.make_directory(to).await?;
+        for table in &state.tables {
+            let (old, new) = (source.join(table.file_name()), target.join(table.file_name()));
+            fs::hard_link(&old, &new).await.map_err(|error| Error::io(&new, error))?;
+        }
+        fs::sync_dir(&target).await.map_err(|error| Error::io(&target, error))
+    }
+
+    async fn open_made(&self, made: Vec<(NewTree, TreeState)>) -> Result<Vec<RecoveredRegion>, Error> {
+        let mut opened = Vec::new();
+        for (new, state) in made {
+            opened.push(self.open_region(new.id, 0, state, new.meta, INITIAL_POSITION).await?);
+        }
+        Ok(opened)
+    }
+
+    /// Opens the tree of a region whose stream is in this core's log.
+    pub(crate) async fn open_region(
+        &self,
+        id: RegionId,
+        generation: u64,
+        state: TreeState,
+        meta: Bytes,
+        compacted: (LogIndex, Term),
+    ) -> Result<RecoveredRegion, Error> {
+        let directory = self.region_directory(id);
+        let edits_max = self.0.options.edits_max;
+        let manifest =
+            Rc::new(ManifestLog::new(self.0.log.clone(), id, directory.clone(), edits_max, meta.clone()));
+        let sink = Rc::new(LogSink(manifest.clone()));
+        let tree = Tree::open(self.0.tree_env.clone(), sink, directory, state).await?;
+        let region = OpenRegion {
+            id,
+            generation,
+            tree: tree.clone(),
+            manifest,
+            compacted: Cell::new(compacted),
+            busy: Cell::new(false),
+            held: Cell::new(false),
+        };
+        self.0.regions.borrow_mut().insert(id, Rc::new(region));
+        Ok(RecoveredRegion { id, generation, tree, meta, hard_state: self.0.log.hard_state(id) })
+    }
+}
+
+/// The edit records' payloads of regions that are to be made.
+struct Edits(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Edits {
+    fn of(made: &[(NewTree, TreeState)]) -> Self {
+        Self(
+            made.iter()
+                .map(|(new, state)| (payload(KIND_STATE, &state.to_bytes()), payload(KIND_META, &new.meta)))
+                .collect(),
+        )
+    }
+
+    fn records<'a>(&'a self, made: &[(NewTree, TreeState)], to: &mut Vec<Record<'a>>) {
+        let (term, vote, commit) = INITIAL_HARD_STATE;
+        for ((new, _), (state, meta)) in made.iter().zip(&self.0) {
+            let stream = new.id;
+            to.push(Record::Edit { stream, payload: state });
+            to.push(Record::Edit { stream, payload: meta });
+            to.push(Record::Compact { stream, index: INITIAL_POSITION.0, term: INITIAL_POSITION.1 });
+            to.push(Record::HardState { stream, term, vote, commit });
+        }
+    }
+}
