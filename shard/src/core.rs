@@ -1,0 +1,277 @@
+//! A core at work: the loop that turns calls into durable, applied entries.
+//!
+//! One turn of [`Shard::run`]: collect what every region wants written, write it in one group with one sync, and when that is durable let the
+//! regions commit, apply and answer. While a group is on its way the next turn collects, so that commands that come meanwhile share an
+//! entry, and regions share a write.
+//!
+//! What must not happen here: waiting for anything but the bell between turns; work for a region that has none; an answer before the entry
+//! was applied.
+
+use crate::admission::{Admission, AdmissionLimits};
+use crate::error::ShardError;
+use crate::event::Event;
+use crate::message::Message;
+use crate::peer::{Peer, Persist, Proposal, Slow};
+use crate::router::{Route, Router};
+use pinion_engine::Engine;
+use pinion_engine::log::Durability;
+use pinion_runtime::mailbox;
+use pinion_types::map::HashMap;
+use pinion_types::{CoreId, RegionId, StoreId};
+use std::cell::{Cell, Ref, RefCell};
+use std::rc::Rc;
+
+/// What a core accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardLimits {
+    /// Calls and bytes under way.
+    pub admission: AdmissionLimits,
+    /// Entries that a region's log keeps below its applied index before it is compacted. Default 16384. Too small: compaction
+    /// runs often. Too large: memory for the log's index. Counterpart: TiKV's `raft-log-gc-count-limit`.
+    pub log_entries_max: u64,
+    /// Bytes of commands that a region's log keeps below its applied index before it is compacted. Default 16 MiB. As above.
+    /// Counterpart: TiKV's `raft-log-gc-size-limit`.
+    pub log_bytes_max: u64,
+    /// Bytes of a scan's answer.
+    pub scan_bytes_max: usize,
+}
+
+/// One core of a store: its regions, and the way to the other cores'.
+#[derive(Clone)]
+pub struct Shard(pub(crate) Rc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) core: CoreId,
+    pub(crate) store: StoreId,
+    pub(crate) cluster: u64,
+    pub(crate) engine: Engine,
+    pub(crate) limits: ShardLimits,
+    pub(crate) admission: Rc<Admission>,
+    pub(crate) router: RefCell<Router>,
+    pub(crate) mailbox: mailbox::Sender<Message>,
+    pub(crate) stopping: Cell<bool>,
+    /// The highest id that was given to a region or a peer; core 0's counts.
+    pub(crate) last_id: Cell<u64>,
+    /// Why the core stopped serving, once it has.
+    pub(crate) failure: RefCell<Option<String>>,
+    peers: RefCell<HashMap<RegionId, Rc<Peer>>>,
+    /// Peers that have something to propose or to write.
+    queue: RefCell<Vec<Rc<Peer>>>,
+    work: Event,
+}
+
+impl Shard {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Rc::new(Inner {
+            core: parts.core,
+            store: parts.store,
+            cluster: parts.cluster,
+            engine: parts.engine,
+            limits: parts.limits,
+            admission: Admission::new(parts.limits.admission),
+            router: RefCell::default(),
+            mailbox: parts.mailbox,
+            stopping: Cell::new(false),
+            last_id: Cell::new(parts.last_id),
+            failure: RefCell::default(),
+            peers: RefCell::default(),
+            queue: RefCell::default(),
+            work: Event::default(),
+        }))
+    }
+
+    /// This core.
+    pub fn core(&self) -> CoreId {
+        self.0.core
+    }
+
+    /// The store that this is a core of.
+    pub fn store(&self) -> StoreId {
+        self.0.store
+    }
+
+    /// The regions of the store as this core knows them.
+    pub fn router(&self) -> Ref<'_, Router> {
+        self.0.router.borrow()
+    }
+
+    /// The core's storage.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// Why this core serves no more, if it does not.
+    pub fn failure(&self) -> Option<String> {
+        self.0.failure.borrow().clone()
+    }
+
+    /// Turns for ever; ends when the core is stopped or has failed.
+    pub(crate) async fn run(self) {
+        while !self.0.stopping.get() {
+            self.0.work.wait().await;
+            let turn = self.collect();
+            if !turn.is_empty() {
+                self.persist(turn);
+            }
+        }
+    }
+
+    /// Puts a peer in the loop's queue.
+    pub(crate) fn enqueue(&self, peer: &Rc<Peer>) {
+        if peer.enqueue() {
+            self.0.queue.borrow_mut().push(peer.clone());
+            self.0.work.ring();
+        }
+    }
+
+    /// What every queued peer wants written.
+    fn collect(&self) -> Vec<(Rc<Peer>, Persist)> {
+        let queue = std::mem::take(&mut *self.0.queue.borrow_mut());
+        queue.into_iter().filter_map(|peer| peer.collect().map(|persist| (peer, persist))).collect()
+    }
+
+    /// Gives a turn's records to the log in one append; when they are durable the peers go on.
+    fn persist(&self, turn: Vec<(Rc<Peer>, Persist)>) {
+        let mut records = Vec::new();
+        for (peer, persist) in &turn {
+            persist.records(peer.id(), &mut records);
+        }
+        let must_sync = turn.iter().any(|(_, persist)| persist.must_sync());
+        let durability = if must_sync { Durability::Sync } else { Durability::Buffered };
+        let written = (!records.is_empty()).then(|| self.0.engine.log().append(&records, durability));
+        drop(records);
+        match written {
+            Some(ticket) if must_sync => {
+                let shard = self.clone();
+                // The task owns the turn: it goes on whoever gives up waiting.
+                pinion_runtime::spawn(async move {
+                    match ticket.await {
+                        Ok(()) => shard.persisted(turn),
+                        Err(error) => shard.fail(&error.into()),
+                    }
+                });
+            }
+            _ => self.persisted(turn),
+        }
+    }
+
+    /// A turn is durable: the peers commit, apply and answer.
+    fn persisted(&self, turn: Vec<(Rc<Peer>, Persist)>) {
+        for (peer, persist) in turn {
+            peer.persisted(persist);
+            // What was just committed comes with the next Ready; taking it now saves a turn.
+            self.advance(&peer);
+        }
+    }
+
+    /// Takes what a peer committed, applies it, and sees to it that the peer gets another turn if it needs one.
+    pub(crate) fn advance(&self, peer: &Rc<Peer>) {
+        if let Some(persist) = peer.collect() {
+            self.persist(vec![(peer.clone(), persist)]);
+        }
+        self.apply(peer);
+        if peer.has_work() {
+            self.enqueue(peer);
+        }
+    }
+
+    /// Applies a peer's committed entries. An entry that must wait for the disk goes on in a task of its own.
+    pub(crate) fn apply(&self, peer: &Rc<Peer>) {
+        match peer.apply_queued() {
+            Ok(None) => self.after_applying(peer),
+            Ok(Some(slow)) => {
+                let (shard, peer) = (self.clone(), peer.clone());
+                pinion_runtime::spawn(async move {
+                    match shard.apply_slow(&peer, slow).await {
+                        Ok(()) => shard.apply(&peer),
+                        Err(error) => shard.fail(&error),
+                    }
+                });
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Lets the engine and the log know how far a peer is.
+    fn after_applying(&self, peer: &Rc<Peer>) {
+        let engine = &self.0.engine;
+        engine.log().applied(peer.id(), peer.tree().applied().0);
+        engine.after_writes();
+        let limits = &self.0.limits;
+        let first = engine.log().first_index(peer.id());
+        if let Some((index, term)) = peer.compaction_due(first, limits.log_entries_max, limits.log_bytes_max)
+        {
+            // Nobody waits for it.
+            drop(peer.propose(Proposal::Compact(index, term)));
+            self.enqueue(peer);
+        }
+    }
+
+    pub(crate) async fn apply_slow(&self, peer: &Rc<Peer>, slow: Slow) -> Result<(), ShardError> {
+        match slow {
+            Slow::CompareAndSwap(applying, command) => peer.apply_condition_slowly(applying, command).await,
+            Slow::Split(applying, new) => self.apply_split(peer, applying, new).await,
+            Slow::Compact(applying, index, term) => {
+                self.apply_compaction(peer, applying, index, term);
+                Ok(())
+            }
+        }
+    }
+
+    /// The core can't go on: it stops serving and says why. Nothing that was acknowledged is touched.
+    pub(crate) fn fail(&self, error: &ShardError) {
+        log::error!("core {} stops serving: {error}", self.0.core);
+        self.0.failure.borrow_mut().get_or_insert_with(|| error.to_string());
+    }
+
+    /// A region's peer on this core.
+    pub(crate) fn peer(&self, id: RegionId) -> Option<Rc<Peer>> {
+        self.0.peers.borrow().get(&id).cloned()
+    }
+
+    /// All peers of this core, in the order of their regions' ids.
+    pub(crate) fn peers(&self) -> Vec<Rc<Peer>> {
+        let mut peers: Vec<_> = self.0.peers.borrow().values().cloned().collect();
+        peers.sort_by_key(|peer| peer.id());
+        peers
+    }
+
+    /// Takes a peer in and lets every core know.
+    pub(crate) fn add_peer(&self, peer: &Rc<Peer>) {
+        self.0.peers.borrow_mut().insert(peer.id(), peer.clone());
+        self.announce(peer);
+        self.enqueue(peer);
+    }
+
+    /// Drops a peer that another core has taken over.
+    pub(crate) fn remove_peer(&self, id: RegionId) {
+        self.0.peers.borrow_mut().remove(&id);
+    }
+
+    /// Tells every core where a region is.
+    pub(crate) fn announce(&self, peer: &Peer) {
+        let route = Route { region: peer.region().clone(), core: self.0.core, generation: peer.generation() };
+        self.0.router.borrow_mut().insert(route.clone());
+        for core in self.other_cores() {
+            self.send(core, Message::Route(route.clone()));
+        }
+    }
+
+    /// The store's other cores.
+    pub(crate) fn other_cores(&self) -> impl Iterator<Item = CoreId> + use<> {
+        let own = self.0.core;
+        let cores = u16::try_from(self.0.mailbox.cores()).expect("cores are counted in u16");
+        (0..cores).map(CoreId).filter(move |core| *core != own)
+    }
+}
+
+/// What a shard is made of.
+pub(crate) struct Parts {
+    pub(crate) core: CoreId,
+    pub(crate) store: StoreId,
+    pub(crate) cluster: u64,
+    pub(crate) engine: Engine,
+    pub(crate) limits: ShardLimits,
+    pub(crate) mailbox: mailbox::Sender<Message>,
+    pub(crate) last_id: u64,
+}

@@ -1,0 +1,125 @@
+//! What a store remembers of a region beside its tree: the *meta* that the engine keeps with the tree's manifest.
+//!
+//! | offset | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 4 | format, 1 |
+//! | 4 | 8 | region id |
+//! | 12 | 8 + 8 | epoch: conf_ver, version |
+//! | 28 | 8 | stamp in milliseconds since the Unix epoch |
+//! | 36 | 4 + n | start: length, bytes |
+//! | | 4 + n | end: length, bytes |
+//! | | 4 | number of peers, for each: id (8), store (8), role (1: 0 voter, 1 learner) |
+//!
+//! Integers are little-endian.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use pinion_types::{Epoch, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use thiserror::Error;
+
+const FORMAT: u32 = 1;
+
+/// A region's description, and its stamp when it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Range, epoch and peers.
+    pub region: Region,
+    /// The region's stamp in milliseconds since the Unix epoch.
+    pub stamp_ms: u64,
+}
+
+/// Bytes that are not a region's description.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the description of a region is damaged or of an unknown version: {0}")]
+pub struct MalformedMeta(&'static str);
+
+impl From<TryGetError> for MalformedMeta {
+    fn from(_: TryGetError) -> Self {
+        Self("too short")
+    }
+}
+
+impl Meta {
+    /// The description as bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_u32_le(FORMAT);
+        bytes.put_u64_le(self.region.id.0);
+        bytes.put_u64_le(self.region.epoch.conf_ver);
+        bytes.put_u64_le(self.region.epoch.version);
+        bytes.put_u64_le(self.stamp_ms);
+        for bound in [&self.region.start, &self.region.end] {
+            bytes.put_u32_le(u32::try_from(bound.len()).expect("keys are bounded"));
+            bytes.put_slice(bound);
+        }
+        bytes.put_u32_le(u32::try_from(self.region.peers.len()).expect("a region has few peers"));
+        for peer in &self.region.peers {
+            bytes.put_u64_le(peer.id.0);
+            bytes.put_u64_le(peer.store.0);
+            bytes.put_u8(u8::from(peer.role == PeerRole::Learner));
+        }
+        bytes.freeze()
+    }
+
+    /// Reads a description back.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, MalformedMeta> {
+        if bytes.try_get_u32_le()? != FORMAT {
+            return Err(MalformedMeta("unknown format"));
+        }
+        let id = RegionId(bytes.try_get_u64_le()?);
+        let epoch = Epoch { conf_ver: bytes.try_get_u64_le()?, version: bytes.try_get_u64_le()? };
+        let stamp_ms = bytes.try_get_u64_le()?;
+        let (start, end) = (bound(&mut bytes)?, bound(&mut bytes)?);
+        let mut peers = Vec::new();
+        for _ in 0..bytes.try_get_u32_le()? {
+            let (id, store) = (PeerId(bytes.try_get_u64_le()?), StoreId(bytes.try_get_u64_le()?));
+            let role = match bytes.try_get_u8()? {
+                0 => PeerRole::Voter,
+                1 => PeerRole::Learner,
+                _ => return Err(MalformedMeta("unknown role")),
+            };
+            peers.push(Peer { id, store, role });
+        }
+        match bytes.has_remaining() {
+            true => Err(MalformedMeta("bytes after the end")),
+            false => Ok(Self { region: Region { id, start, end, epoch, peers }, stamp_ms }),
+        }
+    }
+}
+
+fn bound(bytes: &mut Bytes) -> Result<Vec<u8>, MalformedMeta> {
+    let len = usize::try_from(bytes.try_get_u32_le()?).map_err(|_| MalformedMeta("a length past memory"))?;
+    if len > bytes.remaining() {
+        return Err(MalformedMeta("a length past the end"));
+    }
+    Ok(bytes.split_to(len).to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta() -> Meta {
+        let peer = |id, role| Peer { id: PeerId(id), store: StoreId(1), role };
+        let region = Region {
+            id: RegionId(7),
+            start: b"ra".to_vec(),
+            end: Vec::new(),
+            epoch: Epoch { conf_ver: 3, version: 4 },
+            peers: vec![peer(8, PeerRole::Voter), peer(9, PeerRole::Learner)],
+        };
+        Meta { region, stamp_ms: 99 }
+    }
+
+    #[test]
+    fn a_description_reads_back() {
+        assert_eq!(Meta::decode(meta().encode()).unwrap(), meta());
+    }
+
+    #[test]
+    fn a_cut_description_is_refused() {
+        let whole = meta().encode();
+        for len in 0..whole.len() {
+            assert!(Meta::decode(whole.slice(..len)).is_err(), "{len} bytes");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A region's replica on this store: its Raft node, its tree, and who waits for what.
+//!
+//! - [`propose`]: commands wait for the core's turn and then become entries, many to an entry;
+//! - [`apply`]: committed entries change the tree, in order, and answer those who wait;
+//! - [`read`]: a leader that holds its lease answers from the tree.
+//!
+//! Invariants: nobody is answered before their entry was applied, and nothing is applied before a quorum holds it durably. The tree carries
+//! the applied index; the two change together.
+
+mod apply;
+mod propose;
+mod read;
+mod ready;
+mod recover;
+
+pub(crate) use apply::{Applying, Slow};
+pub(crate) use propose::{Outcome, Proposal};
+pub(crate) use read::{ReadValue, ScanLimits};
+pub(crate) use ready::Persist;
+
+use crate::stamp::Stamp;
+use crate::storage::PeerStorage;
+use pinion_engine::tree::Tree;
+use pinion_raft::{Entry, RawNode};
+use pinion_types::{LogIndex, Region, RegionId, Term};
+use propose::{Pending, Proposed};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+/// One region at work on this core.
+pub(crate) struct Peer {
+    id: RegionId,
+    replica: pinion_types::Peer,
+    region: RefCell<Region>,
+    /// How often the region changed cores.
+    generation: u64,
+    node: RefCell<RawNode<PeerStorage>>,
+    tree: Tree,
+    stamp: Stamp,
+    pending: RefCell<Pending>,
+    proposed: RefCell<VecDeque<Proposed>>,
+    to_apply: RefCell<VecDeque<Entry>>,
+    /// The last entry that was applied.
+    applied: Cell<(LogIndex, Term)>,
+    /// Bytes of commands that were applied since the log was last compacted.
+    log_bytes: Cell<u64>,
+    /// A compaction of the log was proposed and is not applied yet.
+    compacting: Cell<bool>,
+    /// A task is in the middle of applying an entry.
+    applying: Cell<bool>,
+    /// A Ready is on its way to the log.
+    persisting: Cell<bool>,
+    /// The peer is in the loop's list of those that have work.
+    queued: Cell<bool>,
+    /// No new calls are taken: the region is about to change cores.
+    frozen: Cell<bool>,
+}
+
+impl Peer {
+    /// The region's id.
+    pub(crate) fn id(&self) -> RegionId {
+        self.id
+    }
+
+    /// The region as it is now.
+    pub(crate) fn region(&self) -> std::cell::Ref<'_, Region> {
+        self.region.borrow()
+    }
+
+    /// How often the region changed cores.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// This store's replica.
+    pub(crate) fn peer(&self) -> pinion_types::Peer {
+        self.replica
+    }
+
+    /// The region's tree.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Whether this peer leads its group.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.node.borrow().soft_state().role == pinion_raft::Role::Leader
+    }
+
+    /// The peer's term.
+    pub(crate) fn term(&self) -> Term {
+        self.node.borrow().hard_state().term
+    }
+
+    /// Whether nothing waits to be proposed, persisted or applied.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.pending.borrow().is_empty()
+            && self.proposed.borrow().is_empty()
+            && self.to_apply.borrow().is_empty()
+            && !self.persisting.get()
+            && !self.applying.get()
+    }
+
+    /// The position that the log should be compacted through now, if its entries below the applied index are more than `entries_max`, or their
+    /// bytes more than `bytes_max`. Says so once, until the compaction is applied.
+    pub(crate) fn compaction_due(
+        &self,
+        first_index: LogIndex,
+        entries_max: u64,
+        bytes_max: u64,
+    ) -> Option<(LogIndex, Term)> {
+        let (index, term) = self.applied.get();
+        let entries = index.0.saturating_sub(first_index.0);
+        let due = entries > entries_max || (self.log_bytes.get() > bytes_max && entries > 1);
+        (due && !self.compacting.replace(true)).then_some((index, term))
+    }
+
+    /// The log was compacted.
+    pub(crate) fn compacted(&self) {
+        self.log_bytes.set(0);
+        self.compacting.set(false);
+    }
+
+    /// Takes no more calls, or takes them again.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.frozen.set(frozen);
+    }
+
+    /// Whether the region is about to change cores.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.get()
+    }
+}

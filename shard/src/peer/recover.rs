@@ -1,0 +1,141 @@
+//! From what the engine found of a region to a peer at work.
+
+use super::Peer;
+use super::propose::Pending;
+use crate::command;
+use crate::core::Shard;
+use crate::error::ShardError;
+use crate::meta::Meta;
+use crate::stamp::Stamp;
+use crate::storage::PeerStorage;
+use pinion_capnp::WireError;
+use pinion_engine::RecoveredRegion;
+use pinion_raft::{ConfState, Config, Entry, EntryKind, HardState, RaftError, RawNode};
+use pinion_types::{LogIndex, PeerId, PeerRole, Region, Term};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Bytes of entries that are read from the log at a time.
+const REPLAY_BYTES_MAX: usize = 4 << 20;
+
+impl Peer {
+    /// The peer of a region that the engine found or made: applies again what was committed and is not in the tree, and starts Raft.
+    pub(crate) async fn recover(shard: &Shard, found: RecoveredRegion) -> Result<Rc<Self>, ShardError> {
+        let id = found.id;
+        let meta =
+            Meta::decode(found.meta).map_err(|source| ShardError::MalformedMeta { region: id, source })?;
+        let Some(own) = meta.region.peer_on(shard.0.store) else {
+            return Err(ShardError::Identity(format!("region {id} has no peer on store {}", shard.0.store)));
+        };
+        let log = shard.0.engine.log().clone();
+        let (term, vote, commit) = found.hard_state;
+        let hard_state = HardState { term, vote: PeerId(vote), commit };
+        let storage = PeerStorage::new(log.clone(), id, hard_state, conf_state(&meta.region));
+        let mut config = Config::new(own.id);
+        config.applied = commit.max(found.tree.applied().0);
+        config.timeout_source = Box::new(|range| {
+            let width = u64::try_from(range.len().max(1)).unwrap_or(1);
+            range.start + usize::try_from(pinion_runtime::random_u64() % width).unwrap_or(0)
+        });
+        let node = RawNode::new(config, storage).map_err(|error| raft_error(id, &error))?;
+        let peer = Rc::new(Self {
+            id,
+            replica: own,
+            region: RefCell::new(meta.region),
+            generation: found.generation,
+            node: RefCell::new(node),
+            applied: Cell::new(found.tree.applied()),
+            tree: found.tree,
+            stamp: Stamp::new(meta.stamp_ms),
+            pending: RefCell::new(Pending::default()),
+            proposed: RefCell::default(),
+            to_apply: RefCell::new(VecDeque::new()),
+            log_bytes: Cell::new(0),
+            compacting: Cell::new(false),
+            applying: Cell::new(false),
+            persisting: Cell::new(false),
+            queued: Cell::new(false),
+            frozen: Cell::new(false),
+        });
+        peer.replay(shard, commit).await?;
+        Ok(peer)
+    }
+
+    /// Applies the entries that were committed before the start and are not in the tree.
+    async fn replay(self: &Rc<Self>, shard: &Shard, commit: LogIndex) -> Result<(), ShardError> {
+        let log = shard.0.engine.log();
+        let last_applied = self.applied.get().0;
+        // The stamp of what is in the tree already: it never goes back.
+        if last_applied >= log.first_index(self.id) && last_applied <= log.last_index(self.id) {
+            for entry in log.entries(self.id, last_applied, last_applied.next(), REPLAY_BYTES_MAX).await? {
+                if let Ok((header, _)) = command::decode(&entry.payload) {
+                    self.stamp.raise(header.stamp_ms);
+                }
+            }
+        }
+        while self.applied.get().0 < commit {
+            let low = self.applied.get().0.next();
+            let entries = log.entries(self.id, low, commit.next(), REPLAY_BYTES_MAX).await?;
+            assert!(!entries.is_empty(), "the log holds what is committed and not in the tree");
+            self.queue_committed(entries.into_iter().map(|entry| Entry {
+                term: entry.term,
+                index: entry.index,
+                kind: EntryKind::Normal,
+                data: entry.payload,
+            }));
+            while let Some(slow) = self.apply_queued()? {
+                Box::pin(shard.apply_slow(self, slow)).await?;
+            }
+            log.applied(self.id, self.applied.get().0);
+            shard.0.engine.make_room().await?;
+        }
+        Ok(())
+    }
+
+    /// Campaigns, unless it leads: where it is the only voter it then leads.
+    pub(crate) fn lead(&self) {
+        if !self.is_leader() {
+            self.node.borrow_mut().campaign();
+        }
+    }
+
+    /// The region's stamp, raised to the clock.
+    pub(crate) fn stamp_ms(&self) -> u64 {
+        self.stamp.tick()
+    }
+
+    /// The description of a region with this peer's stamp.
+    pub(crate) fn meta_of(&self, region: &Region) -> Meta {
+        Meta { region: region.clone(), stamp_ms: self.stamp.get() }
+    }
+
+    /// The region after a split, whose entry stands at `position`.
+    pub(crate) fn set_region(&self, region: Region, position: (LogIndex, Term)) {
+        *self.region.borrow_mut() = region;
+        self.wrote(position);
+    }
+
+    /// What a caller with another epoch learns.
+    pub(crate) fn epoch_not_match(&self) -> WireError {
+        WireError::EpochNotMatch { current: vec![self.region.borrow().clone()] }
+    }
+
+    /// What a caller is told whose proposal Raft refused.
+    pub(super) fn refusal(&self, error: &RaftError) -> WireError {
+        match error {
+            RaftError::ProposalDropped(_) => WireError::NotLeader { region: self.id, leader: None },
+            other => WireError::Internal(other.to_string()),
+        }
+    }
+}
+
+fn raft_error(region: pinion_types::RegionId, error: &RaftError) -> ShardError {
+    ShardError::Raft { region, what: error.to_string() }
+}
+
+/// The configuration that a region's peers make.
+fn conf_state(region: &Region) -> ConfState {
+    let with = |role| region.peers.iter().filter(move |peer| peer.role == role).map(|peer| peer.id).collect();
+    ConfState { voters: with(PeerRole::Voter), learners: with(PeerRole::Learner), ..ConfState::default() }
+}

@@ -1,0 +1,89 @@
+//! Moving a region from one core of the store to another.
+//!
+//! 1. The old core freezes the region: calls wait at the router, what is under way is finished.
+//! 2. It flushes the tree and packs what the new core needs: the region's description, hard state, and the entries of its log.
+//! 3. The new core writes that to its own log with the next generation, synced: the commit point. It opens the tree's files again; nothing of
+//!    the old core's files crosses threads.
+//! 4. Every core learns the new route; the old core forgets the stream.
+//!
+//! A crash before step 3's sync leaves the region on the old core; after it, recovery finds two owners and keeps the higher generation.
+
+use crate::core::Shard;
+use crate::error::ShardError;
+use crate::message::Message;
+use crate::meta::Meta;
+use crate::peer::Peer;
+use pinion_engine::PackedRegion;
+use pinion_runtime::mailbox::{SendError, oneshot};
+use pinion_types::{CoreId, RegionId};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a region that is to move may take to finish what is under way, in steps of [`QUIET_WAIT`].
+const QUIET_ATTEMPTS_MAX: usize = 2000;
+const QUIET_WAIT: Duration = Duration::from_millis(1);
+
+/// A region on its way between two cores.
+pub(crate) struct Luggage {
+    /// What the engine packed.
+    pub(crate) packed: PackedRegion,
+}
+
+impl Shard {
+    /// Moves a region of this core to another core. On an error the region stays here and serves on.
+    pub(crate) async fn move_region(&self, id: RegionId, to: CoreId) -> Result<(), ShardError> {
+        let Some(peer) = self.peer(id) else { return Ok(()) };
+        if to == self.0.core {
+            return Ok(());
+        }
+        peer.freeze(true);
+        let moved = self.hand_over(&peer, to).await;
+        match moved {
+            Ok(()) => {
+                self.remove_peer(id);
+                self.0.engine.forget(id);
+            }
+            Err(_) => {
+                self.0.engine.unpack_refused(id);
+                peer.freeze(false);
+            }
+        }
+        moved
+    }
+
+    async fn hand_over(&self, peer: &Rc<Peer>, to: CoreId) -> Result<(), ShardError> {
+        let mut attempts = 0;
+        while !peer.is_quiet() {
+            attempts += 1;
+            if attempts > QUIET_ATTEMPTS_MAX || self.failure().is_some() {
+                return Err(ShardError::Raft {
+                    region: peer.id(),
+                    what: "the region did not fall quiet, and stays on its core".to_owned(),
+                });
+            }
+            pinion_runtime::sleep(QUIET_WAIT).await;
+        }
+        let meta = Meta { region: peer.region().clone(), stamp_ms: peer.stamp_ms() };
+        let packed = self.0.engine.pack(peer.id(), meta.encode()).await?;
+        let (answer, receiver) = oneshot::channel();
+        let message = Message::MoveIn { luggage: Box::new(Luggage { packed }), answer };
+        match self.0.mailbox.try_send(to, message) {
+            Ok(()) => {}
+            Err(SendError::Full(_) | SendError::Closed(_)) => return Err(ShardError::CoreStopped(to)),
+        }
+        match receiver.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(what)) => Err(ShardError::Raft { region: peer.id(), what }),
+            Err(oneshot::Canceled) => Err(ShardError::CoreStopped(to)),
+        }
+    }
+
+    /// Takes over a region that another core packed.
+    pub(crate) async fn move_in(&self, luggage: Luggage) -> Result<(), ShardError> {
+        let recovered = self.0.engine.unpack(luggage.packed).await?;
+        let peer = Peer::recover(self, recovered).await?;
+        peer.lead();
+        self.add_peer(&peer);
+        Ok(())
+    }
+}

@@ -1,0 +1,501 @@
+//! Raw calls: checked, let in, brought to the core of their region, done there, answered.
+
+use crate::core::Shard;
+use crate::error::ShardError;
+use crate::message::{Message, Moved};
+use crate::peer::{Outcome, Peer, Proposal, ScanLimits};
+use crate::{checks, command, value};
+use bytes::{Bytes, BytesMut};
+use pinion_capnp::{
+    Atomicity, Operation, OperationKind, OperationResult, Operations, Page, RawAnswer, RawCall, RawReply,
+    RawRequest, RawService, Remaining, Results, Scan, WireError,
+};
+use pinion_engine::batch::WriteBatch;
+use pinion_runtime::mailbox::{SendError, oneshot};
+use pinion_types::key::Zone;
+use pinion_types::map::HashMap;
+use pinion_types::{ColumnFamily, CoreId, RegionId};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How often a call looks for a region that is changing cores before the store says that it is busy.
+const ROUTE_ATTEMPTS_MAX: usize = 200;
+/// How long it waits between two looks.
+const ROUTE_WAIT: Duration = Duration::from_millis(5);
+/// How long a writer waits for room in the memtables before it is told that the core is busy.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
+const ROOM_WAIT: Duration = Duration::from_millis(5);
+/// When a caller that found the core busy should come back.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+impl RawService for Shard {
+    fn call(&self, request: RawRequest) -> impl Future<Output = RawAnswer> + 'static {
+        let shard = self.clone();
+        async move { shard.serve(request).await }
+    }
+}
+
+impl Shard {
+    async fn serve(&self, request: RawRequest) -> RawAnswer {
+        if self.0.stopping.get() {
+            return Err(WireError::ShuttingDown);
+        }
+        let bytes = size_bytes(&request.call);
+        let Some(_admitted) = self.0.admission.admit(bytes) else {
+            return Err(WireError::ServerBusy { retry_after: RETRY_AFTER });
+        };
+        if request.context.is_some() {
+            return self.routed(request).await;
+        }
+        match request.call {
+            RawCall::Scan(scan) => self.scan(scan, request.deadline).await,
+            RawCall::DeleteRange { family, start, end } => self.delete_range(family, start, end).await,
+            RawCall::Batch { operations, atomicity } => self.batch(operations, atomicity).await,
+            _ => self.routed(request).await,
+        }
+    }
+
+    /// Brings a call whose keys are all of one region to that region's core, again if the region moves meanwhile.
+    async fn routed(&self, request: RawRequest) -> RawAnswer {
+        for _ in 0..ROUTE_ATTEMPTS_MAX {
+            let (region, core) = self.locate(&request)?;
+            if core == self.0.core {
+                if let Some(peer) = self.peer(region).filter(|peer| !peer.is_frozen()) {
+                    return self.execute(&peer, request).await;
+                }
+            } else if let Ok(answer) = self.remote(core, region, request.clone()).await? {
+                return answer;
+            }
+            pinion_runtime::sleep(ROUTE_WAIT).await;
+        }
+        Err(WireError::ServerBusy { retry_after: RETRY_AFTER })
+    }
+
+    /// The region that a call is for, and its core.
+    fn locate(&self, request: &RawRequest) -> Result<(RegionId, CoreId), WireError> {
+        let router = self.router();
+        let route = match &request.context {
+            Some(context) => router.get(context.region).ok_or(WireError::RegionNotFound(context.region))?,
+            None => {
+                let key = Zone::Raw.stored(first_key(&request.call));
+                router.find(&key).ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?
+            }
+        };
+        Ok((route.region.id, route.core))
+    }
+
+    async fn remote(
+        &self,
+        core: CoreId,
+        region: RegionId,
+        request: RawRequest,
+    ) -> Result<Result<RawAnswer, Moved>, WireError> {
+        let (answer, receiver) = oneshot::channel();
+        match self.0.mailbox.try_send(core, Message::Call { request, region, answer }) {
+            Ok(()) => receiver.await.map_err(|_| WireError::ShuttingDown),
+            Err(SendError::Full(_)) => Err(WireError::ServerBusy { retry_after: RETRY_AFTER }),
+            Err(SendError::Closed(_)) => Err(WireError::ShuttingDown),
+        }
+    }
+
+    /// Does a call that another core sent, if its region is still here.
+    pub(crate) async fn execute_for(
+        &self,
+        region: RegionId,
+        request: RawRequest,
+    ) -> Result<RawAnswer, Moved> {
+        match self.peer(region).filter(|peer| !peer.is_frozen()) {
+            Some(peer) => Ok(self.execute(&peer, request).await),
+            None => Err(Moved),
+        }
+    }
+
+    /// Does a call on this core, on the peer of its region.
+    async fn execute(&self, peer: &Rc<Peer>, request: RawRequest) -> RawAnswer {
+        checks::context(peer, self.0.store, request.context.as_deref())?;
+        if let Some(failure) = self.failure() {
+            return Err(WireError::Internal(format!("core {} stopped serving: {failure}", self.0.core)));
+        }
+        let has_context = request.context.is_some();
+        match request.call {
+            RawCall::Get { family, key } => {
+                let key = key_of(peer, &key)?;
+                let value = peer.get(family, &key).await.map_err(|error| wire_error(&error))?;
+                Ok(RawReply::Value(value.map(|value| Bytes::copy_from_slice(&value))))
+            }
+            RawCall::TimeToLive { family, key } => {
+                let key = key_of(peer, &key)?;
+                let value = peer.get(family, &key).await.map_err(|error| wire_error(&error))?;
+                Ok(RawReply::TimeToLive(match value.map(|value| value.expiry_ms()) {
+                    None => Remaining::NotFound,
+                    Some(None) => Remaining::Forever,
+                    Some(Some(expiry)) => {
+                        Remaining::For(Duration::from_millis(expiry.saturating_sub(peer.stamp_ms())))
+                    }
+                }))
+            }
+            RawCall::Put { family, key, value, ttl } => {
+                let mut batch = WriteBatch::default();
+                batch.put(family, &key_of(peer, &key)?, &sealed(peer, &value, ttl));
+                self.write(peer, batch).await
+            }
+            RawCall::Delete { family, key } => {
+                let mut batch = WriteBatch::default();
+                batch.delete(family, &key_of(peer, &key)?);
+                self.write(peer, batch).await
+            }
+            RawCall::DeleteRange { family, start, end } => {
+                let (start, end) = range_of(peer, &start, &end, has_context)?;
+                let mut batch = WriteBatch::default();
+                batch.delete_range(family, &start, &end);
+                self.write(peer, batch).await
+            }
+            RawCall::Scan(scan) => self.scan_region(peer, &scan, has_context).await,
+            RawCall::Batch { operations, .. } => self.batch_in_region(peer, &operations).await,
+            RawCall::CompareAndSwap { family, key, expected, value, ttl } => {
+                let command = command::CompareAndSwap {
+                    family,
+                    key: key_of(peer, &key)?.into(),
+                    expected: expected.map(Bytes::from),
+                    new: Some(sealed(peer, &value, ttl)),
+                };
+                self.propose(peer, Proposal::CompareAndSwap(command)).await
+            }
+        }
+    }
+
+    async fn write(&self, peer: &Rc<Peer>, batch: WriteBatch) -> RawAnswer {
+        self.propose(peer, Proposal::Write(batch.into_bytes())).await
+    }
+
+    /// Proposes, and waits until it is applied.
+    pub(crate) async fn propose(&self, peer: &Rc<Peer>, proposal: Proposal) -> RawAnswer {
+        if !self.0.engine.accepts_writes() {
+            return Err(WireError::DiskFull);
+        }
+        self.wait_for_room().await?;
+        let outcome = peer.propose(proposal);
+        self.enqueue(peer);
+        match outcome.await {
+            Ok(Outcome::Done) => Ok(RawReply::Done),
+            Ok(Outcome::Swapped { swapped, previous }) => Ok(RawReply::Swap { swapped, previous }),
+            Ok(Outcome::Refused(error)) => Err(error),
+            Err(oneshot::Canceled) => Err(WireError::Internal(
+                self.failure().unwrap_or_else(|| "the region was dropped before it answered".to_owned()),
+            )),
+        }
+    }
+
+    /// Slows a writer down the more, the further flushing and compacting are behind; past a bound says that the core is busy.
+    async fn wait_for_room(&self) -> Result<(), WireError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let delay = self.0.engine.write_delay();
+            match delay {
+                Some(Duration::ZERO) => return Ok(()),
+                Some(delay) => {
+                    pinion_runtime::sleep(delay).await;
+                    return Ok(());
+                }
+                None if waited >= ROOM_WAIT_MAX => {
+                    return Err(WireError::ServerBusy { retry_after: RETRY_AFTER });
+                }
+                None => {
+                    pinion_runtime::sleep(ROOM_WAIT).await;
+                    waited += ROOM_WAIT;
+                }
+            }
+        }
+    }
+
+    async fn scan_region(&self, peer: &Rc<Peer>, scan: &Scan, has_context: bool) -> RawAnswer {
+        let limits = ScanLimits {
+            pairs: scan.limit,
+            bytes: scan.bytes_max.min(self.0.limits.scan_bytes_max),
+            keys_only: scan.keys_only,
+            reverse: scan.reverse,
+        };
+        let (start, end) = range_of(peer, &scan.start, &scan.end, has_context && !scan.reverse)?;
+        let mut page = Page::default();
+        if start >= end || scan.limit == 0 {
+            return Ok(RawReply::Page(page));
+        }
+        let scanned =
+            peer.scan(scan.family, &start, &end, limits).await.map_err(|error| wire_error(&error))?;
+        for (key, value) in &scanned.pairs {
+            page.pairs.push(caller_key(key), value);
+        }
+        if scanned.limited {
+            page.resume = scanned.pairs.last().map(|(key, _)| resume_after(caller_key(key), scan.reverse));
+        }
+        Ok(RawReply::Page(page))
+    }
+
+    /// Scans region after region until a limit or the end of the range.
+    async fn scan(&self, mut scan: Scan, deadline: Option<pinion_runtime::Instant>) -> RawAnswer {
+        let mut page = Page::default();
+        scan.bytes_max = scan.bytes_max.min(self.0.limits.scan_bytes_max);
+        while scan.limit > 0 {
+            if deadline.is_some_and(|deadline| pinion_runtime::now() >= deadline) {
+                return Err(WireError::TimedOut);
+            }
+            let Some(border) = self.region_border(&scan) else { break };
+            let mut part = scan.clone();
+            match scan.reverse {
+                true => part.start = part.start.max(border.clone()),
+                false if !border.is_empty() && (part.end.is_empty() || border < part.end) => {
+                    part.end.clone_from(&border);
+                }
+                false => {}
+            }
+            let request = RawRequest { context: None, deadline, call: RawCall::Scan(part) };
+            let RawReply::Page(got) = self.routed(request).await? else {
+                return Err(WireError::Internal("a scan was answered with something else".to_owned()));
+            };
+            for (key, value) in got.pairs.iter() {
+                page.pairs.push(key, value);
+            }
+            scan.limit -= got.pairs.len().min(scan.limit);
+            scan.bytes_max = scan.bytes_max.saturating_sub(got.pairs.size_bytes());
+            if got.resume.is_some() || scan.limit == 0 || scan.bytes_max == 0 {
+                let more = got.resume.or_else(|| (!ends_at(&scan, &border)).then_some(border));
+                page.resume = more.filter(|_| !page.pairs.is_empty());
+                return Ok(RawReply::Page(page));
+            }
+            if ends_at(&scan, &border) {
+                break;
+            }
+            match scan.reverse {
+                true => scan.end = border,
+                false => scan.start = border,
+            }
+        }
+        Ok(RawReply::Page(page))
+    }
+
+    /// The caller's key at which the region of a scan's next key ends, or begins when it goes backwards; empty at the zone's border.
+    fn region_border(&self, scan: &Scan) -> Option<Vec<u8>> {
+        let router = self.router();
+        if scan.reverse {
+            let route = router.find_before(&stored_end(&scan.end))?;
+            Some(Zone::Raw.caller_key(&route.region.start).unwrap_or_default().to_vec())
+        } else {
+            let route = router.find(&Zone::Raw.stored(&scan.start))?;
+            Some(Zone::Raw.caller_key(&route.region.end).unwrap_or_default().to_vec())
+        }
+    }
+
+    /// Removes a range region by region.
+    async fn delete_range(&self, family: ColumnFamily, start: Vec<u8>, end: Vec<u8>) -> RawAnswer {
+        let mut scan = Scan { family, start, end, ..Scan::default() };
+        loop {
+            let border = self
+                .region_border(&scan)
+                .ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?;
+            let last = ends_at(&scan, &border);
+            let end = if last { scan.end.clone() } else { border.clone() };
+            let call = RawCall::DeleteRange { family, start: scan.start, end };
+            self.routed(RawRequest::new(call)).await?;
+            if last {
+                return Ok(RawReply::Done);
+            }
+            scan.start = border;
+        }
+    }
+
+    /// Does a batch: in one piece when its keys are of one region, else by region if the caller allows that.
+    async fn batch(&self, operations: Operations, atomicity: Atomicity) -> RawAnswer {
+        let mut parts: Vec<(RegionId, Vec<usize>)> = Vec::new();
+        {
+            let router = self.router();
+            let mut places: HashMap<RegionId, usize> = HashMap::default();
+            for (index, operation) in operations.iter().enumerate() {
+                let key = Zone::Raw.stored(operation.key);
+                let route = router
+                    .find(&key)
+                    .ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?;
+                let place = *places.entry(route.region.id).or_insert_with(|| {
+                    parts.push((route.region.id, Vec::new()));
+                    parts.len() - 1
+                });
+                parts[place].1.push(index);
+            }
+        }
+        let writes = operations.iter().any(|operation| operation.kind != OperationKind::Get);
+        if parts.len() <= 1 {
+            return self.routed(RawRequest::new(RawCall::Batch { operations, atomicity })).await;
+        }
+        if writes && atomicity == Atomicity::Whole {
+            return Err(WireError::BatchSpansRegions);
+        }
+        let calls = parts.iter().map(|(_, indexes)| {
+            let mut part = Operations::with_capacity(indexes.len(), operations.size_bytes());
+            for &index in indexes {
+                part.push(operations.at(index));
+            }
+            self.routed(RawRequest::new(RawCall::Batch { operations: part, atomicity }))
+        });
+        let answers = futures_util::future::join_all(calls).await;
+        let mut results = Results::new(operations.len());
+        for ((_, indexes), answer) in parts.iter().zip(answers) {
+            merge(&mut results, indexes, answer);
+        }
+        Ok(RawReply::Results(results))
+    }
+
+    /// Does a batch whose keys are all of one region: reads first, then the writes as one command.
+    async fn batch_in_region(&self, peer: &Rc<Peer>, operations: &Operations) -> RawAnswer {
+        let mut results = Results::done(operations.len());
+        let mut batch = WriteBatch::default();
+        for (index, Operation { family, key, kind }) in operations.iter().enumerate() {
+            let key = key_of(peer, key)?;
+            match kind {
+                OperationKind::Get => match peer.get(family, &key).await {
+                    Ok(Some(value)) => results.set_value(index, &value),
+                    Ok(None) => results.set_not_found(index),
+                    Err(error) => results.set_error(index, wire_error(&error)),
+                },
+                OperationKind::Put { value, ttl } => batch.put(family, &key, &sealed(peer, value, ttl)),
+                OperationKind::Delete => batch.delete(family, &key),
+            }
+        }
+        if !batch.is_empty() {
+            self.write(peer, batch).await?;
+        }
+        Ok(RawReply::Results(results))
+    }
+}
+
+/// The stored form of a key, if it lies in the peer's region.
+fn key_of(peer: &Peer, key: &[u8]) -> Result<Vec<u8>, WireError> {
+    let stored = Zone::Raw.stored(key);
+    checks::key_in_region(&peer.region(), &stored)?;
+    Ok(stored)
+}
+
+/// The stored form of a range, clipped to the peer's region. With a context the range must begin in the region.
+fn range_of(
+    peer: &Peer,
+    start: &[u8],
+    end: &[u8],
+    has_context: bool,
+) -> Result<(Vec<u8>, Vec<u8>), WireError> {
+    let region = peer.region();
+    let stored_start = Zone::Raw.stored(start);
+    if has_context {
+        checks::key_in_region(&region, &stored_start)?;
+    }
+    let stored_end = stored_end(end);
+    let start = stored_start.max(region.start.clone());
+    let end = if region.end.is_empty() { stored_end } else { stored_end.min(region.end.clone()) };
+    Ok((start, end))
+}
+
+/// Puts one region's results where they belong in the whole batch's.
+fn merge(results: &mut Results, indexes: &[usize], answer: RawAnswer) {
+    match answer {
+        Ok(RawReply::Results(part)) => {
+            for (&index, result) in indexes.iter().zip(part.iter()) {
+                match result {
+                    OperationResult::Done => results.set_done(index),
+                    OperationResult::NotFound => results.set_not_found(index),
+                    OperationResult::Value(value) => results.set_value(index, value),
+                    OperationResult::Error(error) => results.set_error(index, error.clone()),
+                }
+            }
+        }
+        Ok(_) => {
+            let error = WireError::Internal("a batch was answered with something else".to_owned());
+            for &index in indexes {
+                results.set_error(index, error.clone());
+            }
+        }
+        Err(error) => {
+            for &index in indexes {
+                results.set_error(index, error.clone());
+            }
+        }
+    }
+}
+
+/// Whether a scan's range ends within the region whose border this is; an empty border is the zone's.
+fn ends_at(scan: &Scan, border: &[u8]) -> bool {
+    match scan.reverse {
+        true => border <= scan.start.as_slice(),
+        false => border.is_empty() || (!scan.end.is_empty() && scan.end.as_slice() <= border),
+    }
+}
+
+/// The stored form of a range's end.
+fn stored_end(end: &[u8]) -> Vec<u8> {
+    if end.is_empty() { Zone::Raw.end().to_vec() } else { Zone::Raw.stored(end) }
+}
+
+/// The caller's key of a key of the raw zone.
+fn caller_key(stored: &[u8]) -> &[u8] {
+    Zone::Raw.caller_key(stored).expect("raw scans are clipped to the raw zone")
+}
+
+/// Where a scan goes on that ended with this key: the next `start`, or the next `end` when it goes backwards.
+fn resume_after(key: &[u8], reverse: bool) -> Vec<u8> {
+    let mut resume = key.to_vec();
+    if !reverse {
+        resume.push(0);
+    }
+    resume
+}
+
+/// A value in its envelope; a time to live counts from the region's present stamp.
+fn sealed(peer: &Peer, value: &[u8], ttl: Option<Duration>) -> Bytes {
+    let expiry = ttl.map(|ttl| {
+        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        peer.stamp_ms().saturating_add(ttl)
+    });
+    let mut envelope = BytesMut::with_capacity(value.len() + value::ENVELOPE_BYTES_MAX);
+    value::seal(value, expiry, &mut envelope);
+    envelope.freeze()
+}
+
+/// A key of the call: all of its keys are of one region when it is routed by it.
+fn first_key(call: &RawCall) -> &[u8] {
+    match call {
+        RawCall::Get { key, .. }
+        | RawCall::Put { key, .. }
+        | RawCall::Delete { key, .. }
+        | RawCall::CompareAndSwap { key, .. }
+        | RawCall::TimeToLive { key, .. } => key,
+        RawCall::DeleteRange { start, .. } => start,
+        RawCall::Scan(scan) => &scan.start,
+        RawCall::Batch { operations, .. } => operations.iter().next().map_or(&[], |first| first.key),
+    }
+}
+
+fn size_bytes(call: &RawCall) -> usize {
+    match call {
+        RawCall::Get { key, .. } | RawCall::Delete { key, .. } | RawCall::TimeToLive { key, .. } => key.len(),
+        RawCall::Put { key, value, .. } => key.len() + value.len(),
+        RawCall::CompareAndSwap { key, expected, value, .. } => {
+            key.len() + value.len() + expected.as_ref().map_or(0, Vec::len)
+        }
+        RawCall::DeleteRange { start, end, .. } => start.len() + end.len(),
+        RawCall::Scan(scan) => scan.start.len() + scan.end.len(),
+        RawCall::Batch { operations, .. } => operations.size_bytes(),
+    }
+}
+
+/// What a caller is told of a core's error.
+pub(crate) fn wire_error(error: &ShardError) -> WireError {
+    match error {
+        ShardError::Engine(pinion_engine::Error::DiskFull { .. }) => WireError::DiskFull,
+        ShardError::Engine(engine) => match engine.damage() {
+            Some((file, offset)) => WireError::Corruption {
+                file: file.display().to_string(),
+                offset,
+                message: engine.to_string(),
+            },
+            None => WireError::Internal(error.to_string()),
+        },
+        _ => WireError::Internal(error.to_string()),
+    }
+}

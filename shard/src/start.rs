@@ -1,0 +1,263 @@
+//! Starting a core: its log, who owns which region, the trees, the peers; and making a new store.
+//!
+//! All cores start together. Each opens its log and tells the others what it holds; of a region that two logs hold the higher generation
+//! counts. Core 0's log holds the store's identity; on a new store core 0 makes it, with the first regions, in one log group.
+
+use crate::core::{Parts, Shard, ShardLimits};
+use crate::error::ShardError;
+use crate::identity::Identity;
+use crate::message::Message;
+use crate::meta::Meta;
+use crate::peer::Peer;
+use pinion_engine::{EngineOptions, NewTree, Opening};
+use pinion_runtime::mailbox;
+use pinion_types::key::Zone;
+use pinion_types::map::HashMap;
+use pinion_types::{CoreId, Epoch, PeerId, Region, RegionId, StoreId};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a core waits before it tries again to send to a core whose mailbox is full.
+const MAILBOX_WAIT: Duration = Duration::from_millis(1);
+/// Messages that one core's mailbox holds from each other core.
+pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+
+/// The ends of the mailboxes between a store's cores, to be handed to [`Shard::start`], each on its core.
+pub struct CorePort(mailbox::Sender<Message>, mailbox::Receiver<Message>);
+
+/// The ports of a store with so many cores.
+pub fn ports(cores: usize) -> Vec<CorePort> {
+    mailbox::mesh(cores, MAILBOX_MESSAGES_MAX)
+        .into_iter()
+        .map(|(sender, receiver)| CorePort(sender, receiver))
+        .collect()
+}
+
+impl Shard {
+    /// Starts this core. Returns when its regions are served.
+    pub async fn start(
+        options: EngineOptions,
+        limits: ShardLimits,
+        port: CorePort,
+    ) -> Result<Self, ShardError> {
+        let CorePort(sender, receiver) = port;
+        let core = receiver.core();
+        let opening = Opening::open(options).await?;
+        let mut early = Early { receiver, set_aside: VecDeque::new() };
+        let owners = early.agree_on_owners(&sender, &opening).await;
+        let identity = early.agree_on_identity(&sender, &opening).await?;
+        let is_new = opening.structures().is_empty() && core == CoreId(0);
+        let (engine, mut recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;
+        if is_new {
+            recovered = engine.bootstrap(identity.encode(), first_regions(identity.store)).await?;
+        }
+        let last_id = owners.keys().map(|region| region.0 + 1).max().unwrap_or(0).max(FIRST_FREE_ID);
+        let shard = Self::new(Parts {
+            core,
+            store: identity.store,
+            cluster: identity.cluster,
+            engine,
+            limits,
+            mailbox: sender,
+            last_id,
+        });
+        for region in recovered {
+            let peer = Peer::recover(&shard, region).await?;
+            peer.lead();
+            shard.add_peer(&peer);
+        }
+        pinion_runtime::spawn(shard.clone().run());
+        for message in early.set_aside {
+            shard.take(message);
+        }
+        pinion_runtime::spawn(shard.clone().receive(early.receiver));
+        shard.wait_until_served().await?;
+        Ok(shard)
+    }
+
+    /// Waits until every region of this core has a leader that has applied an entry of its own term.
+    async fn wait_until_served(&self) -> Result<(), ShardError> {
+        loop {
+            if let Some(failure) = self.failure() {
+                return Err(ShardError::Identity(failure));
+            }
+            if self.peers().iter().all(|peer| peer.is_leader() && peer.is_quiet()) {
+                return Ok(());
+            }
+            pinion_runtime::sleep(Duration::from_micros(200)).await;
+        }
+    }
+
+    /// Sends to another core; waits and tries again where its mailbox is full.
+    pub(crate) fn send(&self, core: CoreId, message: Message) {
+        if let Err(mailbox::SendError::Full(message)) = self.0.mailbox.try_send(core, message) {
+            let shard = self.clone();
+            pinion_runtime::spawn(async move {
+                pinion_runtime::sleep(MAILBOX_WAIT).await;
+                shard.send(core, message);
+            });
+        }
+    }
+
+    /// Takes other cores' messages for ever.
+    async fn receive(self, mut receiver: mailbox::Receiver<Message>) {
+        while !self.0.stopping.get() {
+            let message = receiver.recv().await;
+            self.take(message);
+        }
+    }
+
+    fn take(&self, message: Message) {
+        let shard = self.clone();
+        match message {
+            Message::Call { request, region, answer } => {
+                pinion_runtime::spawn(async move {
+                    let _ = answer.send(shard.execute_for(region, request).await);
+                });
+            }
+            Message::Route(route) => self.0.router.borrow_mut().insert(route),
+            Message::Describe(answer) => {
+                let _ = answer.send(self.describe());
+            }
+            Message::Split { region, keys, answer } => {
+                pinion_runtime::spawn(async move {
+                    let _ = answer.send(shard.split_here(region, keys).await);
+                });
+            }
+            Message::AllocateIds { count, answer } => {
+                pinion_runtime::spawn(async move {
+                    if let Ok(first) = shard.allocate_ids(count).await {
+                        let _ = answer.send(first);
+                    }
+                });
+            }
+            Message::MoveOut { region, to, answer } => {
+                pinion_runtime::spawn(async move {
+                    let moved = shard.move_region(region, to).await;
+                    let _ = answer.send(moved.map_err(|error| crate::service::wire_error(&error)));
+                });
+            }
+            Message::MoveIn { luggage, answer } => {
+                pinion_runtime::spawn(async move {
+                    let moved = shard.move_in(*luggage).await;
+                    let _ = answer.send(moved.map_err(|error| error.to_string()));
+                });
+            }
+            Message::Opened(..) | Message::Identity(_) => {
+                log::warn!("a message of the start came after the start");
+            }
+        }
+    }
+
+    /// Stops this core: no more calls are taken, and what was appended to the log is made durable.
+    pub async fn stop(&self) -> Result<(), ShardError> {
+        self.0.stopping.set(true);
+        Ok(self.0.engine.close().await?)
+    }
+}
+
+/// A core's mailbox during the start: what is not yet wanted is set aside.
+struct Early {
+    receiver: mailbox::Receiver<Message>,
+    set_aside: VecDeque<Message>,
+}
+
+impl Early {
+    /// The next message that `wanted` takes; others are set aside.
+    async fn next<T>(&mut self, wanted: impl Fn(&mut Message) -> Option<T>) -> T {
+        for position in 0..self.set_aside.len() {
+            if let Some(found) = wanted(&mut self.set_aside[position]) {
+                self.set_aside.remove(position);
+                return found;
+            }
+        }
+        loop {
+            let mut message = self.receiver.recv().await;
+            match wanted(&mut message) {
+                Some(found) => return found,
+                None => self.set_aside.push_back(message),
+            }
+        }
+    }
+
+    /// The core that owns each region: the one whose log holds its highest generation.
+    async fn agree_on_owners(
+        &mut self,
+        sender: &mailbox::Sender<Message>,
+        opening: &Opening,
+    ) -> HashMap<RegionId, CoreId> {
+        let own = self.receiver.core();
+        let streams = opening.streams();
+        for core in all_cores(sender).filter(|core| *core != own) {
+            // At the start a mailbox is empty: it has room.
+            let _ = sender.try_send(core, Message::Opened(own, streams.clone()));
+        }
+        let mut held = vec![(own, streams)];
+        while held.len() < sender.cores() {
+            let opened = self.next(|message| match message {
+                Message::Opened(core, streams) => Some((*core, std::mem::take(streams))),
+                _ => None,
+            });
+            held.push(opened.await);
+        }
+        held.sort_by_key(|(core, _)| *core);
+        let mut best: HashMap<RegionId, (u64, CoreId)> = HashMap::default();
+        for (core, streams) in held {
+            for (region, generation) in streams {
+                let there = best.entry(region).or_insert((generation, core));
+                if generation > there.0 {
+                    *there = (generation, core);
+                }
+            }
+        }
+        best.into_iter().map(|(region, (_, core))| (region, core)).collect()
+    }
+
+    /// The store's identity: core 0 has it in its log, or makes it; the others are told.
+    async fn agree_on_identity(
+        &mut self,
+        sender: &mailbox::Sender<Message>,
+        opening: &Opening,
+    ) -> Result<Identity, ShardError> {
+        let own = self.receiver.core();
+        if own != CoreId(0) {
+            let told = self.next(|message| match message {
+                Message::Identity(bytes) => Some(bytes.clone()),
+                _ => None,
+            });
+            return Identity::decode(told.await);
+        }
+        let identity = match opening.structures().first() {
+            Some(bytes) => Identity::decode(bytes.clone())?,
+            None => Identity { cluster: pinion_runtime::random_u64(), store: StoreId(1) },
+        };
+        for core in all_cores(sender).filter(|core| *core != own) {
+            let _ = sender.try_send(core, Message::Identity(identity.encode()));
+        }
+        Ok(identity)
+    }
+}
+
+fn all_cores(sender: &mailbox::Sender<Message>) -> impl Iterator<Item = CoreId> + use<> {
+    let cores = u16::try_from(sender.cores()).expect("cores are counted in u16");
+    (0..cores).map(CoreId)
+}
+
+/// Ids up to this one belong to the first regions and their peers.
+const FIRST_FREE_ID: u64 = 6;
+
+/// The regions of a new store: cut at the zones' borders, so that no region has keys of two.
+fn first_regions(store: StoreId) -> Vec<NewTree> {
+    let raw = vec![Zone::Raw.prefix()];
+    let transactional = vec![Zone::Transactional.prefix()];
+    let bounds = [(Vec::new(), raw.clone()), (raw, transactional.clone()), (transactional, Vec::new())];
+    let mut regions = Vec::new();
+    for (number, (start, end)) in (0u64..).zip(bounds) {
+        let peer = pinion_types::Peer { id: PeerId(2 * number + 2), store, ..Default::default() };
+        let id = RegionId(2 * number + 1);
+        let region = Region { id, start, end, epoch: Epoch::INITIAL, peers: vec![peer] };
+        let meta = Meta { region: region.clone(), stamp_ms: 0 };
+        regions.push(NewTree::of_split(&region, meta.encode()));
+    }
+    regions
+}

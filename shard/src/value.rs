@@ -1,0 +1,86 @@
+//! The envelope of a raw value: what a tree keeps for a raw key is one or nine bytes, then the caller's value.
+//!
+//! | offset | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 1 | 0: the value never expires; 1: it does |
+//! | 1 | 8, only after a 1 | expiry: milliseconds since the Unix epoch, little-endian |
+//! | 1 or 9 | rest | the caller's value |
+//!
+//! Expiry is judged by the region's stamp, a time that never goes back (`stamp.rs`), and by nothing else.
+
+use bytes::{BufMut, BytesMut};
+
+const LASTING: u8 = 0;
+const EXPIRING: u8 = 1;
+
+/// Bytes that the envelope adds at most.
+pub const ENVELOPE_BYTES_MAX: usize = 9;
+
+/// An envelope opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// When the value expires, in milliseconds since the Unix epoch; `None` for never.
+    pub expiry_ms: Option<u64>,
+    /// Where the caller's value begins.
+    pub value_offset: usize,
+}
+
+impl Opened {
+    /// Whether the value is gone for a reader at `stamp_ms`.
+    pub fn is_expired(self, stamp_ms: u64) -> bool {
+        self.expiry_ms.is_some_and(|expiry| expiry <= stamp_ms)
+    }
+}
+
+/// Appends the envelope of `value` to `to`.
+pub fn seal(value: &[u8], expiry_ms: Option<u64>, to: &mut BytesMut) {
+    match expiry_ms {
+        None => to.put_u8(LASTING),
+        Some(expiry) => {
+            to.put_u8(EXPIRING);
+            to.put_u64_le(expiry);
+        }
+    }
+    to.put_slice(value);
+}
+
+/// Opens an envelope; `None` when these bytes are not one.
+pub fn open(stored: &[u8]) -> Option<Opened> {
+    match stored.split_first()? {
+        (&LASTING, _) => Some(Opened { expiry_ms: None, value_offset: 1 }),
+        (&EXPIRING, rest) => {
+            let expiry = rest.first_chunk::<8>()?;
+            Some(Opened { expiry_ms: Some(u64::from_le_bytes(*expiry)), value_offset: 9 })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_opens_to_what_was_sealed() {
+        for expiry in [None, Some(0), Some(u64::MAX)] {
+            let mut stored = BytesMut::new();
+            seal(b"value", expiry, &mut stored);
+            let opened = open(&stored).unwrap();
+            assert_eq!(opened.expiry_ms, expiry);
+            assert_eq!(&stored[opened.value_offset..], b"value");
+        }
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_refused() {
+        assert_eq!(open(b""), None);
+        assert_eq!(open(&[2, 0]), None);
+        assert_eq!(open(&[EXPIRING, 1, 2, 3]), None);
+    }
+
+    #[test]
+    fn a_value_is_gone_from_its_expiry_on() {
+        let opened = Opened { expiry_ms: Some(10), value_offset: 9 };
+        assert!(!opened.is_expired(9) && opened.is_expired(10));
+    }
+}
