@@ -2,6 +2,9 @@
 
 mod cli;
 mod commands;
+mod config;
+mod logging;
+mod server;
 
 use clap::Parser;
 use cli::{Cli, Mode};

@@ -1,9 +1,83 @@
-//! `pinion demo`.
+//! `pinion demo`: a store in a temporary directory, to try things on.
 
+use crate::cli::exit;
 use crate::cli::server::DemoArguments;
+use crate::config::{Config, Cpus};
+use crate::{logging, server};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Runs the mode.
 pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not available yet: {arguments:?}")
+    if arguments.stores != 1 {
+        eprintln!("pinion: --stores {}: this version runs one store", arguments.stores);
+        return Ok(ExitCode::from(exit::USAGE));
+    }
+    let directory = Temporary::make()?;
+    let mut config = Config { data_dir: directory.0.clone(), cpus: Cpus::None, ..Config::default() };
+    config.cores = arguments.cores.map_or(config.cores, usize::from);
+    if !is_free(config.listen, config.core_count()) {
+        config.listen.set_port(0);
+    }
+    let config = match config.checked() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("pinion: {error:#}");
+            return Ok(ExitCode::from(exit::USAGE));
+        }
+    };
+    logging::start(config.log_level);
+    server::run(&config, announce)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn announce(ready: &str, addresses: &[SocketAddr]) {
+    println!("{ready}");
+    let connect = addresses.first().map_or_else(String::new, |first| format!(" --connect {first}"));
+    println!("try, in another terminal:");
+    for command in [
+        "raw put greeting hello",
+        "raw get greeting",
+        "raw scan",
+        "region split m",
+        "region list",
+        "bench raw",
+    ] {
+        let (mode, rest) = command.split_once(' ').unwrap_or((command, ""));
+        println!("  pinion {mode}{connect} {rest}");
+    }
+    println!("Ctrl-C stops the store and removes its data");
+}
+
+/// Whether nobody listens on the ports that the cores would listen on.
+#[expect(clippy::disallowed_types, reason = "no core runs yet")]
+fn is_free(first: SocketAddr, cores: usize) -> bool {
+    (0..cores).all(|core| {
+        let port = u16::try_from(core).ok().and_then(|core| first.port().checked_add(core));
+        port.is_some_and(|port| std::net::TcpListener::bind(SocketAddr::new(first.ip(), port)).is_ok())
+    })
+}
+
+/// A directory that is removed when this is dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    #[expect(clippy::disallowed_methods, reason = "no core runs yet")]
+    fn make() -> std::io::Result<Self> {
+        let name = format!("pinion-demo-{}-{:x}", std::process::id(), pinion_runtime::random_u64());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Temporary {
+    #[expect(clippy::disallowed_methods, reason = "no core runs any more")]
+    fn drop(&mut self) {
+        let path: &Path = &self.0;
+        if let Err(error) = std::fs::remove_dir_all(path) {
+            eprintln!("pinion: {} could not be removed: {error}", path.display());
+        }
+    }
 }

@@ -1,9 +1,32 @@
 //! `pinion server`.
 
+use crate::cli::exit;
 use crate::cli::server::ServerArguments;
+use crate::config::Config;
+use crate::{logging, server};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 /// Runs the mode.
 pub(crate) fn run(arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not available yet: {arguments:?}")
+    let config = match Config::from_arguments(arguments).and_then(Config::checked) {
+        Ok(config) if !config.data_dir.as_os_str().is_empty() => config,
+        Ok(_) => {
+            eprintln!(
+                "pinion: a server needs a data directory: --data-dir DIR, PINION_DATA_DIR, or data_dir in the file"
+            );
+            return Ok(ExitCode::from(exit::USAGE));
+        }
+        Err(error) => {
+            eprintln!("pinion: {error:#}");
+            return Ok(ExitCode::from(exit::USAGE));
+        }
+    };
+    logging::start(config.log_level);
+    server::run(&config, announce)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn announce(ready: &str, _: &[SocketAddr]) {
+    println!("{ready}");
 }

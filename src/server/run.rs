@@ -1,0 +1,192 @@
+//! A store's life: every core starts, core 0 says that the store is ready, a signal stops them.
+
+use super::{data_dir, plan};
+use crate::config::Config;
+use anyhow::{Context, Result, anyhow};
+use pinion_capnp::server::{Services, serve};
+use pinion_runtime::mailbox::{self, Receiver, Sender};
+use pinion_runtime::net::TcpListener;
+use pinion_runtime::{machine, signal, spawn};
+use pinion_shard::{CorePort, Shard, StoreAdmin, ports};
+use pinion_types::CoreId;
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections of one core; more are closed at once.
+const CONNECTIONS_MAX: usize = 10_000;
+/// How long a listener rests after a connection could not be accepted.
+const ACCEPT_REST: Duration = Duration::from_millis(20);
+
+/// What is printed when the store serves: a function of the ready line and the addresses.
+pub(crate) type Announce = fn(&str, &[SocketAddr]);
+
+/// What the cores tell each other about the process.
+enum Control {
+    /// To core 0: this core's regions are served and it listens, or why not.
+    Started(CoreId, Result<SocketAddr, String>),
+    /// From core 0: every core listens; take connections.
+    Serve(Vec<SocketAddr>),
+    /// From core 0: stop.
+    Stop,
+}
+
+/// What a core gets when it starts.
+struct CoreKit {
+    port: CorePort,
+    control: (Sender<Control>, Receiver<Control>),
+    stop: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>>,
+}
+
+/// Runs the store until it is told to stop. Settings are checked already.
+pub(crate) fn run(config: &Config, announce: Announce) -> Result<()> {
+    let machine_config = plan::machine(config);
+    machine::check_config(&machine_config)?;
+    let directory = config.data_dir.clone();
+    let lock = machine::block_on(async move { data_dir::open(&directory).await })??;
+    if !config.listen.ip().is_loopback() {
+        log::warn!(
+            "listening on {}: there is no authentication, so whoever reaches this address reads and writes all the data",
+            config.listen
+        );
+    }
+    let cores = config.core_count();
+    let mut stop: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>> =
+        Some(Box::pin(signal::stop_requested()));
+    let kits = ports(cores).into_iter().zip(mailbox::mesh(cores, 2 * cores + 2));
+    let kits: Vec<_> =
+        kits.map(|(port, control)| Some(CoreKit { port, control, stop: stop.take() })).collect();
+    #[expect(clippy::disallowed_types, reason = "each core takes its kit once, before it does anything else")]
+    let kits = Arc::new(std::sync::Mutex::new(kits));
+    let config = config.clone();
+    let ended = machine::run(&machine_config, move |core| {
+        let kit =
+            kits.lock().ok().and_then(|mut kits| kits.get_mut(usize::from(core.0)).and_then(Option::take));
+        async move {
+            let kit = kit.ok_or_else(|| anyhow!("core {core} has no kit"))?;
+            run_core(config, core, kit, announce).await
+        }
+    })?;
+    drop(lock);
+    // The first core's own error says more than those of the cores that stopped because of it.
+    ended.into_iter().collect()
+}
+
+/// One core's life.
+async fn run_core(config: Config, core: CoreId, kit: CoreKit, announce: Announce) -> Result<()> {
+    let CoreKit { port, control: (sender, mut receiver), stop } = kit;
+    let started = {
+        let start = std::pin::pin!(start_core(&config, core, port));
+        if core == CoreId(0) {
+            start.await
+        } else {
+            // Another core may fail to start, and this one would wait for it for ever.
+            let told = std::pin::pin!(receiver.recv());
+            match futures_util::future::select(start, told).await {
+                futures_util::future::Either::Left((started, _)) => started,
+                futures_util::future::Either::Right(_) => return Ok(()),
+            }
+        }
+    };
+    let report = match &started {
+        Ok((_, listener)) => Ok(listener.local_addr()),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    if core != CoreId(0) {
+        let _ = sender.try_send(CoreId(0), Control::Started(core, report));
+        let Ok((shard, listener)) = started else { return Ok(()) };
+        if let Control::Serve(addresses) = receiver.recv().await {
+            accept(&config, &shard, listener, &addresses);
+            while !matches!(receiver.recv().await, Control::Stop) {}
+        }
+        return Ok(shard.stop().await?);
+    }
+    let others = || (1..sender.cores()).map(|core| CoreId(u16::try_from(core).unwrap_or(u16::MAX)));
+    let served = async {
+        let (shard, listener) = started?;
+        let mut addresses = vec![listener.local_addr(); sender.cores()];
+        for _ in others() {
+            if let Control::Started(core, listens) = receiver.recv().await {
+                addresses[usize::from(core.0)] = listens.map_err(|error| anyhow!("core {core}: {error}"))?;
+            }
+        }
+        for core in others() {
+            let _ = sender.try_send(core, Control::Serve(addresses.clone()));
+        }
+        accept(&config, &shard, listener, &addresses);
+        announce(&ready_line(&shard, &addresses), &addresses);
+        if let Some(stop) = stop {
+            log::info!("stopping: {}", stop.await);
+        }
+        Ok(shard.stop().await?)
+    }
+    .await;
+    for core in others() {
+        let _ = sender.try_send(core, Control::Stop);
+    }
+    served
+}
+
+async fn start_core(config: &Config, core: CoreId, port: CorePort) -> Result<(Shard, TcpListener)> {
+    let listener = listen(config.listen, core)?;
+    let shard = Shard::start(plan::engine(config, core), plan::shard(config), port).await?;
+    Ok((shard, listener))
+}
+
+/// The listener of a core: n ports above core 0's, or any free port when that is 0.
+fn listen(first: SocketAddr, core: CoreId) -> Result<TcpListener> {
+    let mut address = first;
+    if first.port() != 0 {
+        let port = first.port().checked_add(core.0);
+        address.set_port(port.with_context(|| format!("core {core} would listen above port 65535"))?);
+    }
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!(
+            "core {core} cannot listen on {address}: another process does already; stop it, or choose another --listen"
+        ),
+        _ => anyhow!("core {core} cannot listen on {address}: {error}"),
+    })
+}
+
+fn ready_line(shard: &Shard, addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+    format!("ready store={} listen={}", shard.store(), addresses.join(","))
+}
+
+/// Takes connections for as long as the core runs.
+fn accept(config: &Config, shard: &Shard, listener: TcpListener, addresses: &[SocketAddr]) {
+    let addresses: Rc<[String]> = addresses.iter().map(SocketAddr::to_string).collect();
+    let admin = StoreAdmin::new(shard.clone(), env!("CARGO_PKG_VERSION"), addresses);
+    let services = Rc::new(Services { raw: shard.clone(), admin });
+    let limits = Rc::new(plan::connection(config));
+    let connections = Rc::new(Cell::new(0usize));
+    spawn(async move {
+        loop {
+            let stream = match listener.accept().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    log::warn!("a connection could not be accepted: {error}");
+                    pinion_runtime::sleep(ACCEPT_REST).await;
+                    continue;
+                }
+            };
+            if connections.get() >= CONNECTIONS_MAX {
+                log::warn!("a connection was closed: there are {CONNECTIONS_MAX} already");
+                continue;
+            }
+            connections.set(connections.get() + 1);
+            let (services, limits, connections) = (services.clone(), limits.clone(), connections.clone());
+            spawn(async move {
+                if let Err(error) = serve(stream, services, limits).await {
+                    log::debug!("a connection ended: {error}");
+                }
+                connections.set(connections.get() - 1);
+            });
+        }
+    });
+}
