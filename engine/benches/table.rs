@@ -52,16 +52,16 @@ async fn write(path: &Path, keys: u64, options: TableOptions) {
     writer.finish().await.unwrap();
 }
 
-fn scratch() -> PathBuf {
+async fn scratch() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-table");
-    std::fs::create_dir_all(&directory).unwrap();
+    pinion_runtime::fs::create_dir_all(&directory).await.unwrap();
     directory
 }
 
 /// A table all of whose blocks are in the cache. It outlives the executor that it was made on, so it is never dropped.
 fn cached_table(keys: u64) -> Table {
     machine::block_on(async move {
-        let path = scratch().join("cached.table");
+        let path = scratch().await.join("cached.table");
         let _ = pinion_runtime::fs::remove_file(&path).await;
         write(&path, keys, TableOptions::default()).await;
         let cache = BlockCache::new(1 << 30);
@@ -167,7 +167,7 @@ fn whole_tables(criterion: &mut Criterion<ProcessorTime>) {
 /// Nanoseconds of `rounds` rounds, each from the moment that it gives to its end.
 fn timed(rounds: u64, round: impl AsyncFn(PathBuf) -> u64 + 'static) -> u64 {
     machine::block_on(async move {
-        let path = scratch().join("written.table");
+        let path = scratch().await.join("written.table");
         let mut sum = 0;
         for _ in 0..rounds {
             let start = round(path.clone()).await;

@@ -2,8 +2,10 @@
 //!
 //! Eviction is S3-FIFO (Yang et al.: "FIFO queues are all you need for cache eviction", SOSP 2023, §4): new blocks enter a small
 //! queue and move to the main one only when they were used there, or come back soon after they left. What is read once, as a
-//! scan's blocks are, passes through the small queue and displaces nothing else. A hit only counts up to three in the slot;
-//! nothing is moved.
+//! scan's blocks are, passes through the small queue and displaces nothing else. A hit only counts up to three; nothing is moved.
+//!
+//! A table's index has a [frame](Frames) for each block, in which the cache puts a block that it holds, and from which it takes it when it
+//! evicts it. So a hit follows one pointer and hashes nothing (as pointer swizzling in LeanStore: Leis et al., ICDE 2018, §3).
 //!
 //! Invariants:
 //! - The bytes of all blocks, of the cache's own bookkeeping, and of what is reserved for filters and indexes are at most the
@@ -11,10 +13,13 @@
 //! - A block that a reader holds stays counted: it is evicted only once nobody else holds it.
 //! - Several readers that miss the same block read it once.
 //!
-//! Cost: a hit with a right hint is one look at a slot (about 5 ns when that is in the processor's cache); without, a hash more.
+//! Cost: a hit is one look at the block's frame; without a frame, a hash and a slot.
 
+mod frame;
 mod ghost;
 mod state;
+
+pub(crate) use self::frame::{Frames, Home};
 
 use self::state::State;
 use crate::error::Result;
@@ -27,16 +32,6 @@ use std::rc::Rc;
 
 /// The least budget in bytes: below it, a single reader could hold everything.
 pub const BUDGET_MIN: usize = 256 << 10;
-
-/// Where in the cache a block was last seen. A hint may be wrong at any time; the slot says whose it is.
-#[derive(Clone, Debug)]
-pub(crate) struct Hint(Cell<u32>);
-
-impl Default for Hint {
-    fn default() -> Self {
-        Self(Cell::new(u32::MAX))
-    }
-}
 
 /// Names a block: its table's number in this cache, and its offset in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,52 +99,47 @@ impl BlockCache {
         self.state.borrow_mut().remove_table(table);
     }
 
-    /// The block, when it is there.
+    /// The block in a frame, when it is there.
     #[inline]
-    pub(crate) fn get(&self, key: BlockKey, hint: &Hint) -> Option<Block> {
-        let state = self.state.borrow();
-        if let Some(block) = state.get_at(hint.0.get(), key) {
-            self.hits.set(self.hits.get() + 1);
-            return Some(block);
-        }
-        self.find(&state, key, hint)
+    pub(crate) fn get_at(&self, home: Home<'_>) -> Option<Block> {
+        let block = home.get()?;
+        self.hits.set(self.hits.get() + 1);
+        Some(block)
     }
 
-    fn find(&self, state: &State, key: BlockKey, hint: &Hint) -> Option<Block> {
-        let found = state.find(key).and_then(|index| Some((index, state.get_at(index, key)?)));
+    /// The block, when it is there; `home` is its frame.
+    pub(crate) fn get(&self, key: BlockKey, home: Option<Home<'_>>) -> Option<Block> {
+        if let Some(block) = home.and_then(|home| self.get_at(home)) {
+            return Some(block);
+        }
+        let found = self.state.borrow_mut().get(key, home);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.set(counter.get() + 1);
-        found.map(|(index, block)| {
-            hint.0.set(index);
-            block
-        })
+        found
     }
 
     /// The block, when it is there; leaves no trace, so that a compaction keeps nothing in the cache that nobody else uses.
     pub(crate) fn peek(&self, key: BlockKey) -> Option<Block> {
-        let state = self.state.borrow();
-        state.find(key).and_then(|index| state.peek_at(index))
+        self.state.borrow().peek(key)
     }
 
-    /// Takes a block that was read, if there is room or room can be made.
-    pub(crate) fn insert(&self, key: BlockKey, block: &Block, hint: &Hint) {
-        if let Some(index) = self.state.borrow_mut().insert(key, block) {
-            hint.0.set(index);
-        }
+    /// Takes a block that was read, if there is room or room can be made; `home` is its frame.
+    pub(crate) fn insert(&self, key: BlockKey, block: &Block, home: Option<Home<'_>>) {
+        self.state.borrow_mut().insert(key, block, home);
     }
 
     /// The block, from the cache, from whoever is reading it just now, or by `read`.
     pub(crate) async fn get_or_read<F>(
         &self,
         key: BlockKey,
-        hint: &Hint,
+        home: Option<Home<'_>>,
         read: impl FnOnce() -> F,
     ) -> Result<Block>
     where
         F: Future<Output = Result<Block>>,
     {
         loop {
-            if let Some(block) = self.get(key, hint) {
+            if let Some(block) = self.get(key, home) {
                 return Ok(block);
             }
             let Some(other) = self.join_reader(key) else { break };
@@ -160,7 +150,7 @@ impl BlockCache {
         }
         let reading = Reading { cache: self, key };
         let block = read().await?;
-        self.insert(key, &block, hint);
+        self.insert(key, &block, home);
         for waiter in reading.waiters() {
             // A waiter that has gone needs nothing.
             let _ = waiter.send(block.clone());

@@ -1,18 +1,19 @@
 //! The cache's slots and queues.
 
+use super::frame::{Frames, Home};
 use super::ghost::Ghost;
 use super::{BlockKey, CacheStats};
 use crate::table::Block;
 use pinion_types::map::{HashMap, HashSet};
-use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
 
 /// Bytes that a block costs beside its own: counts and allocator, slot, queue, hash table.
-const OVERHEAD: usize = 128;
+const OVERHEAD: usize = 176;
 /// Part of the room for blocks that the small queue takes: one in so many.
 const SMALL_SHARE: usize = 10;
-/// How often a slot's uses are counted.
-const USES_MAX: u8 = 3;
+/// Up to how many a block's uses are counted.
+pub(super) const USES_MAX: u8 = 3;
 /// Slots that one insertion looks at to make room. Past it, the block is not admitted: nobody waits for a long search.
 const EVICTION_STEPS_MAX: usize = 512;
 /// Slots that one insertion clears of removed tables' blocks.
@@ -22,13 +23,52 @@ const GHOST_BYTES: usize = 8 << 10;
 /// No block larger than one part in so many of the budget is admitted.
 const BLOCK_SHARE: usize = 8;
 
-/// A place for a block.
+/// A block in the cache.
 struct Slot {
     key: BlockKey,
     block: Option<Block>,
+    /// The frame that has the block, too, as long as its table is open.
+    frames: Weak<Frames>,
+    frame: usize,
     charge: usize,
-    uses: Cell<u8>,
+    uses: u8,
     in_main: bool,
+}
+
+impl Slot {
+    /// How often the block was used since it was asked the last time, in place of which `next` is counted.
+    fn replace_uses(&mut self, next: u8) -> u8 {
+        let here = std::mem::replace(&mut self.uses, 0);
+        match self.frames.upgrade() {
+            Some(frames) => here.max(frames.replace_uses(self.frame, next)),
+            None => std::mem::replace(&mut self.uses, next).max(here),
+        }
+    }
+
+    /// Whether a reader holds the block.
+    fn is_held(&self) -> bool {
+        let ours = 1 + usize::from(self.frames.strong_count() > 0);
+        self.block.as_ref().is_some_and(|block| block.holders() > ours)
+    }
+
+    /// Lets the frame have the block.
+    fn settle(&mut self, home: Option<Home<'_>>) {
+        if let (Some(Home { frames, index }), Some(block)) = (home, &self.block) {
+            frames.fill(index, block);
+            frames.replace_uses(index, self.uses);
+            self.uses = 0;
+            self.frames = Rc::downgrade(frames);
+            self.frame = index;
+        }
+    }
+
+    /// Lets the block go.
+    fn clear(&mut self) {
+        self.block = None;
+        if let Some(frames) = std::mem::take(&mut self.frames).upgrade() {
+            frames.clear(self.frame);
+        }
+    }
 }
 
 /// Everything that the cache holds.
@@ -83,44 +123,36 @@ impl State {
         self.block_bytes + self.reserved
     }
 
-    /// The slot that holds the block.
-    pub(super) fn find(&self, key: BlockKey) -> Option<u32> {
-        self.index.get(&key).copied()
+    /// The block, when there is one; counts the use, and lets the block's frame have it from now on.
+    pub(super) fn get(&mut self, key: BlockKey, home: Option<Home<'_>>) -> Option<Block> {
+        let index = *self.index.get(&key)?;
+        let slot = &mut self.slots[index as usize];
+        slot.uses = (slot.uses + 1).min(USES_MAX);
+        slot.settle(home);
+        slot.block.clone()
     }
 
-    /// The block, if the slot at `index` holds it; counts the use.
-    #[inline]
-    pub(super) fn get_at(&self, index: u32, key: BlockKey) -> Option<Block> {
-        let slot = self.slots.get(index as usize)?;
-        if slot.key != key {
-            return None;
-        }
-        let block = slot.block.clone()?;
-        let uses = slot.uses.get();
-        if uses < USES_MAX {
-            slot.uses.set(uses + 1);
-        }
-        Some(block)
+    /// The block, when there is one, without counting.
+    pub(super) fn peek(&self, key: BlockKey) -> Option<Block> {
+        let index = *self.index.get(&key)?;
+        self.slots[index as usize].block.clone()
     }
 
-    /// The block of the slot at `index`, without counting.
-    pub(super) fn peek_at(&self, index: u32) -> Option<Block> {
-        self.slots.get(index as usize)?.block.clone()
-    }
-
-    /// Takes a block; says in which slot, or `None` when it is not admitted.
-    pub(super) fn insert(&mut self, key: BlockKey, block: &Block) -> Option<u32> {
+    /// Takes a block, if it is admitted.
+    pub(super) fn insert(&mut self, key: BlockKey, block: &Block, home: Option<Home<'_>>) {
         self.sweep();
-        if let Some(index) = self.find(key) {
-            return Some(index);
+        if self.index.contains_key(&key) {
+            return;
         }
         let charge = block.bytes().len() + OVERHEAD;
         let in_main = self.ghost.take(key);
         if charge > self.budget / BLOCK_SHARE || !self.make_room(charge, EVICTION_STEPS_MAX) {
-            return None;
+            return;
         }
-        let slot = Slot { key, block: Some(block.clone()), charge, uses: Cell::new(0), in_main };
-        let index = self.place(slot)?;
+        let mut slot =
+            Slot { key, block: Some(block.clone()), frames: Weak::new(), frame: 0, charge, uses: 0, in_main };
+        slot.settle(home);
+        let index = self.place(slot);
         self.index.insert(key, index);
         self.block_bytes += charge;
         if in_main {
@@ -129,17 +161,15 @@ impl State {
             self.small_bytes += charge;
             self.small.push_back(index);
         }
-        Some(index)
     }
 
-    fn place(&mut self, slot: Slot) -> Option<u32> {
+    fn place(&mut self, slot: Slot) -> u32 {
         if let Some(index) = self.free.pop() {
             self.slots[index as usize] = slot;
-            return Some(index);
+            return index;
         }
-        let index = u32::try_from(self.slots.len()).ok().filter(|&index| index < u32::MAX)?;
         self.slots.push(slot);
-        Some(index)
+        u32::try_from(self.slots.len() - 1).expect("each block takes more than its overhead of the budget")
     }
 
     /// Evicts until `bytes` more fit, or `steps` slots were looked at.
@@ -162,26 +192,23 @@ impl State {
     /// Keeps or evicts the block that is first in its queue.
     fn consider(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        let uses = slot.uses.get();
-        let held = slot.block.as_ref().is_some_and(Block::is_shared);
-        if slot.in_main {
-            if uses > 0 || held {
-                slot.uses.set(uses.saturating_sub(1));
-                self.main.push_back(index);
-                return;
-            }
-        } else {
+        let uses = slot.replace_uses(0);
+        let kept = slot.block.is_some() && (uses > 0 || slot.is_held());
+        let was_in_main = slot.in_main;
+        slot.in_main |= kept;
+        if !was_in_main {
             self.small_bytes -= slot.charge;
-            if slot.block.is_some() && (uses > 0 || held) {
-                slot.uses.set(0);
-                slot.in_main = true;
-                self.main.push_back(index);
-                return;
+        }
+        if kept {
+            if was_in_main {
+                slot.replace_uses(uses.saturating_sub(1));
             }
-            if slot.block.is_some() {
-                let key = slot.key;
-                self.ghost.insert(key);
-            }
+            self.main.push_back(index);
+            return;
+        }
+        if !was_in_main && slot.block.is_some() {
+            let key = slot.key;
+            self.ghost.insert(key);
         }
         self.evict(index);
     }
@@ -191,7 +218,8 @@ impl State {
         let slot = &mut self.slots[index as usize];
         self.block_bytes -= slot.charge;
         slot.charge = 0;
-        if slot.block.take().is_some() {
+        if slot.block.is_some() {
+            slot.clear();
             let key = slot.key;
             self.index.remove(&key);
         }
@@ -252,8 +280,7 @@ impl State {
             self.sweep_at += 1;
             if slot.block.is_some() && self.sweeping.contains(&slot.key.table) {
                 let freed = slot.charge - OVERHEAD;
-                slot.block = None;
-                slot.uses.set(0);
+                slot.clear();
                 slot.charge = OVERHEAD;
                 self.block_bytes -= freed;
                 if !slot.in_main {

@@ -8,10 +8,10 @@
 //! 5             1        width s of a slot, 2 or 4 bytes
 //! 6             2        0
 //! 8             8        base: the lowest sequence of the block
-//! 16            8 n      heads: the 8 bytes of each key after the prefix as a big-endian number, short keys filled with
+//! 16            p        the prefix
+//! 16 + p        8 n      heads: the 8 bytes of each key after the prefix as a big-endian number, short keys filled with
 //!                        zeros; the number is stored little-endian
-//! 16 + 8 n      s n      slots: where each record begins, counted from the first record
-//! ..            p        the prefix
+//! 16 + p + 8 n  s n      slots: where each record begins, counted from the first record
 //! ..                     records, up to the end
 //! ```
 //! A record: a varint of `2 * (key length - p)`, plus 1 when the record shares; when it does, a varint of how many of the bytes after
@@ -29,7 +29,7 @@ mod layout;
 mod varint;
 
 pub(super) use self::builder::{BlockBuilder, common_len};
-pub(super) use self::layout::{Layout, Target};
+pub(super) use self::layout::{Layout, Target, count_less};
 
 use std::rc::Rc;
 
@@ -42,6 +42,14 @@ const SLOT_LEN: usize = 2;
 const WIDE_SLOT_LEN: usize = 4;
 /// Every how many records one shares nothing.
 const RESTART_INTERVAL: usize = 16;
+
+/// Cache lines from a block's beginning that hold the heads and the slots of a block of 4 KiB with entries of about 100 bytes.
+const TOUCHED_LINES: usize = 7;
+
+/// Cache lines of a record that are fetched at once.
+const TOUCHED_RECORD_LINES: usize = 3;
+/// Bytes of a cache line.
+const LINE_LEN: usize = 64;
 
 /// A block's bytes, whole and checked, shared by the cache and by all who read in it.
 #[derive(Clone)]
@@ -59,15 +67,32 @@ impl Block {
         &self.0
     }
 
-    /// Whether somebody beside the caller holds the block.
-    pub(crate) fn is_shared(&self) -> bool {
-        Rc::strong_count(&self.0) > 1
+    /// Fetches what a search begins with: what the header says of it would come one memory access later.
+    #[inline]
+    pub(super) fn touch(&self) {
+        touch_lines::<TOUCHED_LINES>(&self.0, 0);
+    }
+
+    /// How many hold the block, the caller among them.
+    pub(crate) fn holders(&self) -> usize {
+        Rc::strong_count(&self.0)
     }
 }
 
+/// Fetches cache lines from `at` on, all at once.
+#[inline]
+fn touch_lines<const COUNT: usize>(bytes: &[u8], at: usize) {
+    for line in 0..COUNT {
+        std::hint::black_box(bytes.get(at + line * LINE_LEN).copied());
+    }
+}
+
+/// The first eight bytes of a key after the prefix, as they stand in a block.
+pub(super) type Head = [u8; HEAD_LEN];
+
 /// The first eight bytes as a big-endian number, filled up with zeros.
 #[inline]
-fn head_of(suffix: &[u8]) -> u64 {
+pub(super) fn head_of(suffix: &[u8]) -> u64 {
     if let Some(head) = suffix.first_chunk::<HEAD_LEN>() {
         return u64::from_be_bytes(*head);
     }

@@ -7,70 +7,91 @@
 //! of the upper level, the top index, points to them and always stays in memory.
 #![deny(clippy::indexing_slicing, clippy::expect_used)]
 
-use super::block::{Layout, Target, common_len};
+use super::block::{Head, Layout, Target, common_len, count_less, head_of};
 use super::footer::Section;
 use super::frame::{FRAME_LEN_MAX, TRAILER_LEN};
 use super::{Block, EntryKind};
-use crate::cache::Hint;
+use crate::cache::{Frames, Home};
 use std::ops::Range;
+use std::rc::Rc;
 
+/// So many heads, two cache lines, are searched after the sample.
+const GROUP: usize = 16;
 /// Bytes of a node's value.
 const POINTER_LEN: usize = 12;
 
-/// A place in the file, and where in the cache what is there was last seen.
-pub(super) struct Pointer {
-    /// Where the frame begins.
-    pub(super) offset: u64,
-    /// The frame's length.
-    pub(super) len: u32,
-    /// The cache's slot, if it still holds this block.
-    pub(super) hint: Hint,
-}
-
-/// A node that stays in memory, its pointers decoded.
+/// A node that stays in memory, with a sample of its heads for the search, its pointers decoded, and frames for the blocks.
 pub(super) struct Node {
     block: Block,
     layout: Layout,
-    pointers: Box<[Pointer]>,
+    /// The last head of every group of heads.
+    sample: Box<[Head]>,
+    sections: Box<[Section]>,
+    frames: Rc<Frames>,
 }
 
 impl Node {
     /// A node from its part; what it points to must lie in `within`.
     pub(super) fn new(block: Block, within: &Range<u64>) -> Result<Self, &'static str> {
         let layout = check(block.bytes(), within)?;
-        let pointers = (0..layout.len())
-            .filter_map(|index| pointer(block.bytes(), &layout, index))
-            .map(|Section { offset, len }| Pointer { offset, len, hint: Hint::default() })
-            .collect();
-        Ok(Self { block, layout, pointers })
+        let sections: Box<[_]> =
+            (0..layout.len()).filter_map(|index| pointer(block.bytes(), &layout, index)).collect();
+        let groups = layout.heads(block.bytes()).chunks_exact(GROUP);
+        let sample = groups.filter_map(|group| group.last().copied()).collect();
+        let frames = Frames::new(sections.len());
+        Ok(Self { block, layout, sample, sections, frames })
     }
 
-    /// The pointer to what holds `target`; none when all entries stand before it.
+    /// Which pointer leads to what holds `target`; none when all entries stand before it.
     #[inline]
     pub(super) fn search(&self, target: Target<'_>) -> Option<usize> {
-        let (index, _) = self.layout.search(self.block.bytes(), target);
-        (index < self.pointers.len()).then_some(index)
+        let bytes = self.block.bytes();
+        let prefix = self.layout.prefix(bytes);
+        let Some(suffix) = target.key.strip_prefix(prefix) else {
+            return (target.key < prefix).then_some(0);
+        };
+        let head = head_of(suffix);
+        let heads = self.layout.heads(bytes);
+        let start = count_less(&self.sample, head) * GROUP;
+        let group = heads.get(start..).map(|rest| rest.get(..GROUP).unwrap_or(rest)).unwrap_or_default();
+        let first = start + count_less(group, head);
+        let is_same = heads.get(first).is_some_and(|other| u64::from_le_bytes(*other) == head);
+        let index = if is_same {
+            self.layout.search_tails(bytes, first, head, suffix, target.sequence).0
+        } else {
+            first
+        };
+        (index < self.sections.len()).then_some(index)
     }
 
-    /// The pointer at `index`.
+    /// Where what the pointer at `index` leads to is.
+    pub(super) fn section(&self, index: usize) -> Option<Section> {
+        self.sections.get(index).copied()
+    }
+
+    /// The frame of what the pointer at `index` leads to.
     #[inline]
-    pub(super) fn pointer(&self, index: usize) -> Option<&Pointer> {
-        self.pointers.get(index)
+    pub(super) fn home(&self, index: usize) -> Home<'_> {
+        Home { frames: &self.frames, index }
     }
 
     /// How many pointers there are.
     pub(super) fn len(&self) -> usize {
-        self.pointers.len()
+        self.sections.len()
     }
 
-    /// The pointers, in order.
-    pub(super) fn pointers(&self) -> &[Pointer] {
-        &self.pointers
+    /// Where everything is that the node points to, in order.
+    pub(super) fn sections(&self) -> &[Section] {
+        &self.sections
     }
 
     /// Bytes in memory.
     pub(super) fn byte_len(&self) -> usize {
-        self.block.bytes().len() + size_of_val(&*self.pointers) + size_of::<Self>()
+        self.block.bytes().len()
+            + size_of_val(&*self.sample)
+            + size_of_val(&*self.sections)
+            + self.frames.byte_len()
+            + size_of::<Self>()
     }
 }
 

@@ -13,7 +13,6 @@ use super::block::{Layout, Target};
 use super::footer::Section;
 use super::reader::{Partition, Table};
 use super::{Block, EntryKind, EntryRef};
-use crate::cache::Hint;
 use crate::error::Result;
 use std::ops::Range;
 
@@ -356,21 +355,25 @@ impl TableIterator {
     /// A block from what was read ahead, or from the cache.
     fn cached(&mut self, at: At, section: Section) -> Option<Block> {
         // A damaged block is read again by itself, and that read tells.
-        if let Ok(Some(block)) = self.block_ahead(section) {
+        if let Ok(Some(block)) = self.block_ahead(at, section) {
             return Some(block);
         }
         match self.options {
             ReadOptions::Bulk => self.table.cache().peek(self.table.block_key(section.offset)),
-            ReadOptions::Scan => self.table.cached_block(at.child, at.index, section.offset),
+            ReadOptions::Scan => {
+                let home = self.table.home(at.child, at.index);
+                self.table.cache().get(self.table.block_key(section.offset), home)
+            }
         }
     }
 
     /// A block from what was read ahead; a scan's enters the cache when it is used.
-    fn block_ahead(&self, section: Section) -> Result<Option<Block>> {
+    fn block_ahead(&self, at: At, section: Section) -> Result<Option<Block>> {
         let Some(frame) = self.ahead.frame(section) else { return Ok(None) };
         let block = self.table.unseal_block(frame, section.offset)?;
         if self.options == ReadOptions::Scan {
-            self.table.cache().insert(self.table.block_key(section.offset), &block, &Hint::default());
+            let home = self.table.home(at.child, at.index);
+            self.table.cache().insert(self.table.block_key(section.offset), &block, home);
         }
         Ok(Some(block))
     }
@@ -408,7 +411,7 @@ impl TableIterator {
         if wanted > section.len as usize {
             let window = self.window(at, section, wanted, backward);
             self.ahead.fill(&self.table, window).await?;
-            if let Some(block) = self.block_ahead(section)? {
+            if let Some(block) = self.block_ahead(at, section)? {
                 self.fetched = Some((section.offset, block));
                 return Ok(());
             }
@@ -418,7 +421,7 @@ impl TableIterator {
             ReadOptions::Bulk => read().await?,
             ReadOptions::Scan => {
                 let key = self.table.block_key(section.offset);
-                self.table.cache().get_or_read(key, &Hint::default(), read).await?
+                self.table.cache().get_or_read(key, self.table.home(at.child, at.index), read).await?
             }
         };
         self.fetched = Some((section.offset, block));

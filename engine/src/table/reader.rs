@@ -10,7 +10,7 @@ use super::frame::{Salt, unseal};
 use super::index::{self, Node};
 use super::iterator::{ReadOptions, TableIterator};
 use super::{Block, EntryKind, Found, Lookup, RangeTombstone, TableId, TableMeta, Value};
-use crate::cache::{BlockCache, BlockKey, Hint, Reservation};
+use crate::cache::{BlockCache, BlockKey, Home, Reservation};
 use crate::error::{Error, Result};
 use pinion_runtime::fs::{File, ReadBuffer};
 use pinion_runtime::{should_yield, yield_now};
@@ -78,8 +78,17 @@ impl Partition<'_> {
     /// Where a block is.
     pub(super) fn section(&self, index: usize) -> Option<Section> {
         match self {
-            Self::Pinned(node) => node.pointer(index).map(|at| Section { offset: at.offset, len: at.len }),
+            Self::Pinned(node) => node.section(index),
             Self::Read(block, layout) => index::pointer(block.bytes(), layout, index),
+        }
+    }
+
+    /// The frame of a block.
+    #[inline]
+    pub(super) fn home(&self, index: usize) -> Option<Home<'_>> {
+        match self {
+            Self::Pinned(node) => Some(node.home(index)),
+            Self::Read(..) => None,
         }
     }
 
@@ -140,26 +149,24 @@ impl Table {
 
     fn search_cached(&self, target: Target<'_>) -> Lookup {
         let Some(child) = self.child_of(target) else { return Lookup::Absent };
-        let block = match self.cached_partition(child) {
-            None => None,
-            Some(Partition::Pinned(node)) => {
-                let Some(at) = node.search(target).and_then(|index| node.pointer(index)) else {
-                    return Lookup::Absent;
-                };
-                self.0.cache.get(self.block_key(at.offset), &at.hint)
-            }
-            Some(partition) => {
-                let Some(at) = partition.search(target).and_then(|index| partition.section(index)) else {
-                    return Lookup::Absent;
-                };
-                self.0.cache.get(self.block_key(at.offset), &Hint::default())
-            }
+        let Some(partition) = self.cached_partition(child) else { return Lookup::NeedsRead };
+        let Some(index) = partition.search(target) else { return Lookup::Absent };
+        let block = match partition.home(index).and_then(|home| self.0.cache.get_at(home)) {
+            Some(block) => Some(block),
+            None => self.look_up(&partition, index),
         };
         match block.map(|block| find(block, target)) {
             None => Lookup::NeedsRead,
             Some(None) => Lookup::Absent,
             Some(Some(found)) => Lookup::Found(found),
         }
+    }
+
+    /// A block that is not in its frame.
+    #[cold]
+    fn look_up(&self, partition: &Partition<'_>, index: usize) -> Option<Block> {
+        let section = partition.section(index)?;
+        self.0.cache.get(self.block_key(section.offset), partition.home(index))
     }
 
     /// As [`get_cached`](Self::get_cached), and reads what is not in the cache.
@@ -177,13 +184,8 @@ impl Table {
         let partition = self.partition(child).await?;
         let Some(index) = partition.search(target) else { return Ok(None) };
         let Some(section) = partition.section(index) else { return Ok(None) };
-        let unknown = Hint::default();
-        let hint = match &partition {
-            Partition::Pinned(node) => node.pointer(index).map_or(&unknown, |at| &at.hint),
-            Partition::Read(..) => &unknown,
-        };
         let key = self.block_key(section.offset);
-        let block = self.0.cache.get_or_read(key, hint, || self.read_block(section)).await?;
+        let block = self.0.cache.get_or_read(key, partition.home(index), || self.read_block(section)).await?;
         Ok(find(block, target))
     }
 
@@ -233,8 +235,7 @@ impl Table {
         let mut verified = Verified::default();
         let mut last: Option<(Vec<u8>, u64)> = None;
         for child in 0..inner.top.as_ref().map_or(0, Node::len) {
-            let section = inner.top.as_ref().and_then(|top| top.pointer(child));
-            let section = section.map(|at| Section { offset: at.offset, len: at.len }).unwrap_or_default();
+            let section = inner.top.as_ref().and_then(|top| top.section(child)).unwrap_or_default();
             let (block, layout) = self.read_partition(section).await?;
             for index in 0..layout.len() {
                 let section = index::pointer(block.bytes(), &layout, index).unwrap_or_default();
@@ -295,8 +296,8 @@ impl Table {
         if let Some(partitions) = &self.0.partitions {
             return partitions.get(child).map(Partition::Pinned);
         }
-        let at = self.0.top.as_ref()?.pointer(child)?;
-        let block = self.0.cache.get(self.block_key(at.offset), &at.hint)?;
+        let top = self.0.top.as_ref()?;
+        let block = self.0.cache.get(self.block_key(top.section(child)?.offset), Some(top.home(child)))?;
         let layout = Layout::read(block.bytes())?;
         Some(Partition::Read(block, layout))
     }
@@ -306,21 +307,20 @@ impl Table {
         if let Some(partition) = self.cached_partition(child) {
             return Ok(partition);
         }
-        let at = self.0.top.as_ref().and_then(|top| top.pointer(child));
-        let Some(at) = at else { return Err(self.corrupt(0, "the index has no such partition")) };
-        let section = Section { offset: at.offset, len: at.len };
+        let at = self.0.top.as_ref().and_then(|top| Some((top.section(child)?, top.home(child))));
+        let Some((section, home)) = at else {
+            return Err(self.corrupt(0, "the index has no such partition"));
+        };
         let read = || async { self.read_partition(section).await.map(|(block, _)| block) };
-        let block = self.0.cache.get_or_read(self.block_key(at.offset), &at.hint, read).await?;
+        let block = self.0.cache.get_or_read(self.block_key(section.offset), Some(home), read).await?;
         let layout = Layout::read(block.bytes()).unwrap_or_default();
         Ok(Partition::Read(block, layout))
     }
 
-    /// The data block at `offset`, to which entry `index` of partition `child` points, if it is in the cache.
-    pub(super) fn cached_block(&self, child: usize, index: usize, offset: u64) -> Option<Block> {
-        let partition = self.0.partitions.as_ref().and_then(|partitions| partitions.get(child));
-        let unknown = Hint::default();
-        let hint = partition.and_then(|node| node.pointer(index)).map_or(&unknown, |at| &at.hint);
-        self.0.cache.get(self.block_key(offset), hint)
+    /// The frame of the data block to which entry `index` of partition `child` points.
+    pub(super) fn home(&self, child: usize, index: usize) -> Option<Home<'_>> {
+        let node = self.0.partitions.as_ref()?.get(child)?;
+        Some(node.home(index))
     }
 
     pub(super) fn cache(&self) -> &BlockCache {
@@ -364,6 +364,7 @@ impl Table {
 /// The newest version of the target's key in the block that may hold it.
 #[inline]
 fn find(block: Block, target: Target<'_>) -> Option<Found> {
+    block.touch();
     let bytes = block.bytes();
     let layout = Layout::read(bytes)?;
     let (index, same_key) = layout.search(bytes, target);

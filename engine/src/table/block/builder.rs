@@ -132,20 +132,19 @@ impl BlockBuilder {
         let slot_len = self.shape.slot_len();
         let width = width_of(highest - lowest);
         out.reserve(self.shape.byte_len());
-        let start = out.len();
         out.extend_from_slice(&short(entries).to_le_bytes());
         out.extend_from_slice(&short(prefix_len).to_le_bytes());
         out.extend_from_slice(&[byte(width), byte(slot_len), 0, 0]);
         out.extend_from_slice(&lowest.to_le_bytes());
+        out.extend_from_slice(&self.keys[..prefix_len]);
         let mut key_start = 0;
         for entry in &self.pending {
             let head = head_of(&self.keys[key_start + prefix_len..entry.key_end]);
             out.extend_from_slice(&head.to_le_bytes());
             key_start = entry.key_end;
         }
-        let slots_at = start + HEADER_LEN + HEAD_LEN * entries;
+        let slots_at = out.len();
         out.resize(slots_at + slot_len * entries, 0);
-        out.extend_from_slice(&self.keys[..prefix_len]);
         self.write_records(slots_at, slot_len, width, out);
         self.keys.clear();
         self.values.clear();

@@ -1,7 +1,10 @@
 //! Reading a block: where its parts are, and searching them.
 #![deny(clippy::indexing_slicing, clippy::expect_used)]
 
-use super::{HEAD_LEN, HEADER_LEN, RESTART_INTERVAL, SLOT_LEN, WIDE_SLOT_LEN, head_of, varint};
+use super::{
+    HEAD_LEN, HEADER_LEN, Head, RESTART_INTERVAL, SLOT_LEN, TOUCHED_RECORD_LINES, WIDE_SLOT_LEN, head_of,
+    touch_lines, varint,
+};
 use crate::table::{EntryKind, KEY_LEN_MAX};
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -22,8 +25,8 @@ pub(in crate::table) struct Target<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::table) struct Layout {
     entries: usize,
+    heads_at: usize,
     slots_at: usize,
-    prefix_at: usize,
     records_at: usize,
     wide: bool,
     width: usize,
@@ -60,16 +63,16 @@ impl Layout {
         let prefix_len = usize::from(low_quarter(low >> 16));
         let width = usize::from(low_quarter(low >> 32) & 0xff);
         let slot_len = usize::from(low_quarter(low >> 40));
-        let slots_at = HEADER_LEN + HEAD_LEN * entries;
-        let prefix_at = slots_at + slot_len * entries;
-        let records_at = prefix_at + prefix_len;
+        let heads_at = HEADER_LEN + prefix_len;
+        let slots_at = heads_at + HEAD_LEN * entries;
+        let records_at = slots_at + slot_len * entries;
         let wide = slot_len == WIDE_SLOT_LEN;
         if entries == 0 || width > 8 || !(wide || slot_len == SLOT_LEN) || records_at > bytes.len() {
             return None;
         }
         let mask = u64::MAX.checked_shr(64 - 8 * u32::try_from(width).ok()?).unwrap_or(0);
         let base = low_half(header >> 64);
-        Some(Self { entries, slots_at, prefix_at, records_at, wide, width, mask, base })
+        Some(Self { entries, heads_at, slots_at, records_at, wide, width, mask, base })
     }
 
     /// Checks a block from disk, every record of it, and says what is wrong with it.
@@ -104,16 +107,19 @@ impl Layout {
     }
 
     fn prefix_len(&self) -> usize {
-        self.records_at - self.prefix_at
+        self.heads_at - HEADER_LEN
     }
 
-    fn prefix<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes.get(self.prefix_at..self.records_at).unwrap_or_default()
-    }
-
+    /// What all keys begin with.
     #[inline]
-    fn heads<'a>(&self, bytes: &'a [u8]) -> &'a [[u8; HEAD_LEN]] {
-        bytes.get(HEADER_LEN..self.slots_at).unwrap_or_default().as_chunks().0
+    pub(in crate::table) fn prefix<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(HEADER_LEN..self.heads_at).unwrap_or_default()
+    }
+
+    /// The keys' first bytes after the prefix, in order.
+    #[inline]
+    pub(in crate::table) fn heads<'a>(&self, bytes: &'a [u8]) -> &'a [Head] {
+        bytes.get(self.heads_at..self.slots_at).unwrap_or_default().as_chunks().0
     }
 
     #[inline]
@@ -123,7 +129,7 @@ impl Layout {
 
     #[inline]
     fn slot(&self, bytes: &[u8], index: usize) -> usize {
-        let slots = bytes.get(self.slots_at..self.prefix_at).unwrap_or_default();
+        let slots = bytes.get(self.slots_at..self.records_at).unwrap_or_default();
         let start = if self.wide {
             slots.as_chunks().0.get(index).map(|slot| u32::from_le_bytes(*slot) as usize)
         } else {
@@ -215,14 +221,15 @@ impl Layout {
         let head = head_of(suffix);
         let heads = self.heads(bytes);
         let first = count_less(heads, head);
+        touch_lines::<TOUCHED_RECORD_LINES>(bytes, self.records_at + self.slot(bytes, first));
         if self.head(bytes, first) != head || first == self.entries {
             return (first, false);
         }
         self.search_tails(bytes, first, head, suffix, target.sequence)
     }
 
-    /// The rest of the search among the entries that have the head in common.
-    fn search_tails(
+    /// The rest of the search among the entries that have the head in common, the first of which is `first`.
+    pub(in crate::table) fn search_tails(
         &self,
         bytes: &[u8],
         first: usize,
@@ -276,8 +283,8 @@ fn restart_of(index: usize) -> usize {
 
 /// How many of the ascending heads are less than `head`. No branch depends on what a head is.
 #[inline]
-fn count_less(heads: &[[u8; HEAD_LEN]], head: u64) -> usize {
-    let less = |other: &[u8; HEAD_LEN]| u64::from_le_bytes(*other) < head;
+pub(in crate::table) fn count_less(heads: &[Head], head: u64) -> usize {
+    let less = |other: &Head| u64::from_le_bytes(*other) < head;
     let mut rest = heads;
     let mut before = 0;
     while rest.len() > LINEAR_MAX {

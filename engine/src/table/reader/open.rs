@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::table::filter::Filter;
 use crate::table::footer::{FOOTER_LEN, Footer, HEADER_LEN, Properties, Section};
 use crate::table::frame::{FRAME_LEN_MAX, Salt, TRAILER_LEN, unseal};
-use crate::table::index::{Node, Pointer};
+use crate::table::index::Node;
 use crate::table::{Block, RangeTombstone, TableId, tombstones};
 use pinion_runtime::fs::{File, OpenOptions, ReadBuffer};
 use pinion_runtime::{should_yield, yield_now};
@@ -18,6 +18,8 @@ use std::rc::Rc;
 
 /// Bytes at the file's end that are read at once: in most tables, all that an opening needs but the filter.
 const TAIL_LEN: u64 = 32 << 10;
+/// In memory a partition takes about so many times what it takes on disk.
+const PARTITION_GROWTH: usize = 3;
 /// Bytes of partitions that are read at once.
 const SPAN_MAX: usize = 256 << 10;
 
@@ -166,17 +168,14 @@ impl Source<'_> {
         cache: &Rc<BlockCache>,
         reservations: &mut Vec<Reservation>,
     ) -> Result<Option<Box<[Node]>>> {
-        // A pointer takes in memory about as much as its entry on disk.
-        let Some(reservation) = cache.reserve(properties.partitions.len as usize * 2) else {
-            return Ok(None);
-        };
-        reservations.push(reservation);
+        let expected = properties.partitions.len as usize * PARTITION_GROWTH;
+        let Some(reservation) = cache.reserve(expected) else { return Ok(None) };
         let within = HEADER_LEN as u64..properties.data_end;
         let mut nodes = Vec::with_capacity(top.len());
-        let mut pointers = top.pointers();
-        while let Some(first) = pointers.first() {
-            let count = span(pointers, first.offset);
-            let (now, later) = pointers.split_at_checked(count).unwrap_or((pointers, &[]));
+        let mut sections = top.sections();
+        while let Some(first) = sections.first() {
+            let count = span(sections, first.offset);
+            let (now, later) = sections.split_at_checked(count).unwrap_or((sections, &[]));
             let end = now.last().map_or(first.offset, |at| at.offset + u64::from(at.len));
             let len = u32::try_from(end - first.offset).unwrap_or(u32::MAX);
             let bytes = read(&self.file, self.path, Section { offset: first.offset, len }).await?;
@@ -190,14 +189,18 @@ impl Source<'_> {
                     yield_now().await;
                 }
             }
-            pointers = later;
+            sections = later;
         }
-        Ok(Some(nodes.into()))
+        drop(reservation);
+        let nodes: Box<[Node]> = nodes.into();
+        let held = nodes.iter().map(Node::byte_len).sum();
+        reservations.push(cache.reserve_always(held));
+        Ok(Some(nodes))
     }
 }
 
-/// How many of the pointers, which follow each other, are read at once.
-fn span(pointers: &[Pointer], start: u64) -> usize {
-    let fits = |at: &&Pointer| at.offset + u64::from(at.len) - start <= SPAN_MAX as u64;
-    pointers.iter().take_while(fits).count().max(1)
+/// How many of the sections, which follow each other, are read at once.
+fn span(sections: &[Section], start: u64) -> usize {
+    let fits = |at: &&Section| at.offset + u64::from(at.len) - start <= SPAN_MAX as u64;
+    sections.iter().take_while(fits).count().max(1)
 }
