@@ -3,8 +3,9 @@
 use futures_channel::oneshot;
 use std::future::Future;
 
-/// Resolves when SIGTERM or SIGINT arrives. To be called once, on the process's main thread, before any core starts: the
-/// signals are then blocked in every thread and taken by one that only waits for them.
+/// Resolves when SIGTERM or SIGINT arrives. To be called once, on the process's main thread, before any other thread starts: the
+/// signals are then blocked in every thread and taken by one that only waits for them. A thread that is there before may get
+/// the signal, which then ends the process.
 pub fn stop_requested() -> impl Future<Output = &'static str> + Send {
     let (sender, receiver) = oneshot::channel();
     // SAFETY: the set is initialised by sigemptyset before use, and both calls get valid pointers.

@@ -21,6 +21,9 @@ use pinion_types::{CoreId, RegionId, StoreId};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 
+/// Bytes of entries that are loaded from the log at a time.
+const LOAD_BYTES_MAX: usize = 4 << 20;
+
 /// What a core accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardLimits {
@@ -127,7 +130,25 @@ impl Shard {
     /// What every queued peer wants written.
     fn collect(&self) -> Vec<(Rc<Peer>, Persist)> {
         let queue = std::mem::take(&mut *self.0.queue.borrow_mut());
-        queue.into_iter().filter_map(|peer| peer.collect().map(|persist| (peer, persist))).collect()
+        queue.into_iter().filter_map(|peer| self.collect_from(&peer).map(|persist| (peer, persist))).collect()
+    }
+
+    /// What one peer wants written; entries that Raft lacks begin to be loaded.
+    fn collect_from(&self, peer: &Rc<Peer>) -> Option<Persist> {
+        let persist = peer.collect();
+        if let Some((low, high)) = peer.wanted_entries() {
+            let (shard, peer) = (self.clone(), peer.clone());
+            pinion_runtime::spawn(async move {
+                match shard.0.engine.log().load(peer.id(), low, high, LOAD_BYTES_MAX).await {
+                    Ok(()) => {
+                        peer.entries_loaded();
+                        shard.enqueue(&peer);
+                    }
+                    Err(error) => shard.fail(&error.into()),
+                }
+            });
+        }
+        persist
     }
 
     /// Gives a turn's records to the log in one append; when they are durable the peers go on.
@@ -166,7 +187,7 @@ impl Shard {
 
     /// Takes what a peer committed, applies it, and sees to it that the peer gets another turn if it needs one.
     pub(crate) fn advance(&self, peer: &Rc<Peer>) {
-        if let Some(persist) = peer.collect() {
+        if let Some(persist) = self.collect_from(peer) {
             self.persist(vec![(peer.clone(), persist)]);
         }
         self.apply(peer);
@@ -222,6 +243,9 @@ impl Shard {
     pub(crate) fn fail(&self, error: &ShardError) {
         log::error!("core {} stops serving: {error}", self.0.core);
         self.0.failure.borrow_mut().get_or_insert_with(|| error.to_string());
+        for peer in self.peers() {
+            peer.abandon();
+        }
     }
 
     /// A region's peer on this core.

@@ -19,7 +19,7 @@ pub(crate) use read::{ReadValue, ScanLimits};
 pub(crate) use ready::Persist;
 
 use crate::stamp::Stamp;
-use crate::storage::PeerStorage;
+use crate::storage::{PeerStorage, Wanted};
 use pinion_engine::tree::Tree;
 use pinion_raft::{Entry, RawNode};
 use pinion_types::{LogIndex, Region, RegionId, Term};
@@ -35,6 +35,7 @@ pub(crate) struct Peer {
     /// How often the region changed cores.
     generation: u64,
     node: RefCell<RawNode<PeerStorage>>,
+    wanted: Wanted,
     tree: Tree,
     stamp: Stamp,
     pending: RefCell<Pending>,
@@ -92,9 +93,39 @@ impl Peer {
         self.node.borrow().hard_state().term
     }
 
+    /// What the peer is at, for people.
+    pub(crate) fn state(&self) -> String {
+        let node = self.node.borrow();
+        let hard_state = node.hard_state();
+        format!(
+            "{:?}, term {}, last index {}, commit {}, applied {} of term {}, {} to apply{}{}{}",
+            node.soft_state().role,
+            hard_state.term,
+            node.last_index(),
+            hard_state.commit,
+            self.applied.get().0,
+            self.applied.get().1,
+            self.to_apply.borrow().len(),
+            if self.persisting.get() { ", persisting" } else { "" },
+            if self.applying.get() { ", applying" } else { "" },
+            if self.queued.get() { ", queued" } else { "" },
+        )
+    }
+
+    /// Entries that Raft asked for since the last call and that must be loaded.
+    pub(crate) fn wanted_entries(&self) -> Option<(LogIndex, LogIndex)> {
+        self.wanted.take()
+    }
+
+    /// What Raft asked for is in memory now.
+    pub(crate) fn entries_loaded(&self) {
+        self.node.borrow_mut().entries_available();
+    }
+
     /// Whether nothing waits to be proposed, persisted or applied.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.pending.borrow().is_empty()
+        self.applied.get().0 == self.node.borrow().last_index()
+            && self.pending.borrow().is_empty()
             && self.proposed.borrow().is_empty()
             && self.to_apply.borrow().is_empty()
             && !self.persisting.get()
@@ -129,5 +160,11 @@ impl Peer {
     /// Whether the region is about to change cores.
     pub(crate) fn is_frozen(&self) -> bool {
         self.frozen.get()
+    }
+
+    /// Whether calls may be done here: the peer leads, has applied everything up to an entry of its own term, and stays on this core.
+    /// Before that entry is applied the tree may lack what an earlier leader acknowledged.
+    pub(crate) fn serves(&self) -> bool {
+        !self.is_frozen() && self.is_leader() && self.applied.get().1 == self.term()
     }
 }

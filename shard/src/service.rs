@@ -61,7 +61,7 @@ impl Shard {
         for _ in 0..ROUTE_ATTEMPTS_MAX {
             let (region, core) = self.locate(&request)?;
             if core == self.0.core {
-                if let Some(peer) = self.peer(region).filter(|peer| !peer.is_frozen()) {
+                if let Some(peer) = self.peer(region).filter(|peer| peer.serves()) {
                     return self.execute(&peer, request).await;
                 }
             } else if let Ok(answer) = self.remote(core, region, request.clone()).await? {
@@ -105,7 +105,7 @@ impl Shard {
         region: RegionId,
         request: RawRequest,
     ) -> Result<RawAnswer, Moved> {
-        match self.peer(region).filter(|peer| !peer.is_frozen()) {
+        match self.peer(region).filter(|peer| peer.serves()) {
             Some(peer) => Ok(self.execute(&peer, request).await),
             None => Err(Moved),
         }
@@ -114,9 +114,7 @@ impl Shard {
     /// Does a call on this core, on the peer of its region.
     async fn execute(&self, peer: &Rc<Peer>, request: RawRequest) -> RawAnswer {
         checks::context(peer, self.0.store, request.context.as_deref())?;
-        if let Some(failure) = self.failure() {
-            return Err(WireError::Internal(format!("core {} stopped serving: {failure}", self.0.core)));
-        }
+        self.check_failure()?;
         let has_context = request.context.is_some();
         match request.call {
             RawCall::Get { family, key } => {
@@ -165,6 +163,15 @@ impl Shard {
         }
     }
 
+    fn check_failure(&self) -> Result<(), WireError> {
+        match self.failure() {
+            Some(failure) => {
+                Err(WireError::Internal(format!("core {} stopped serving: {failure}", self.0.core)))
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn write(&self, peer: &Rc<Peer>, batch: WriteBatch) -> RawAnswer {
         self.propose(peer, Proposal::Write(batch.into_bytes())).await
     }
@@ -175,6 +182,11 @@ impl Shard {
             return Err(WireError::DiskFull);
         }
         self.wait_for_room().await?;
+        // While this waited the region may have begun to change cores: what is proposed now would miss the luggage.
+        if peer.is_frozen() {
+            return Err(WireError::ServerBusy { retry_after: RETRY_AFTER });
+        }
+        self.check_failure()?;
         let outcome = peer.propose(proposal);
         self.enqueue(peer);
         match outcome.await {

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// How long a core waits before it tries again to send to a core whose mailbox is full.
 const MAILBOX_WAIT: Duration = Duration::from_millis(1);
+/// How often a start that takes long says what it waits for.
+const SERVED_TELL: Duration = Duration::from_secs(1);
 /// Messages that one core's mailbox holds from each other core.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 
@@ -77,12 +79,16 @@ impl Shard {
 
     /// Waits until every region of this core has a leader that has applied an entry of its own term.
     async fn wait_until_served(&self) -> Result<(), ShardError> {
+        let mut told = pinion_runtime::now();
         loop {
             if let Some(failure) = self.failure() {
                 return Err(ShardError::Identity(failure));
             }
-            if self.peers().iter().all(|peer| peer.is_leader() && peer.is_quiet()) {
-                return Ok(());
+            let peers = self.peers();
+            let Some(waiting) = peers.iter().find(|peer| !peer.serves()) else { return Ok(()) };
+            if told.elapsed() >= SERVED_TELL {
+                told = pinion_runtime::now();
+                log::info!("core {} waits for region {}: {}", self.0.core, waiting.id(), waiting.state());
             }
             pinion_runtime::sleep(Duration::from_micros(200)).await;
         }

@@ -3,18 +3,37 @@
 use pinion_engine::log::Log;
 use pinion_raft::{ConfState, Entry, EntryKind, HardState, Snapshot, Storage, StorageError};
 use pinion_types::{LogIndex, RegionId, Term};
+use std::cell::Cell;
+use std::rc::Rc;
 
-/// One region's part of the core's log.
+/// Entries `[low, high)` that Raft asked for and that are not in memory.
+#[derive(Clone, Default)]
+pub(crate) struct Wanted(Rc<Cell<Option<(LogIndex, LogIndex)>>>);
+
+impl Wanted {
+    /// What was asked for since the last call, if anything.
+    pub(crate) fn take(&self) -> Option<(LogIndex, LogIndex)> {
+        self.0.take()
+    }
+}
+
+/// One region's part of the core's log. What is not in memory is noted in [`Wanted`]: somebody loads it and tells Raft.
 pub(crate) struct PeerStorage {
     log: Log,
     region: RegionId,
     initial: (HardState, ConfState),
+    wanted: Wanted,
 }
 
 impl PeerStorage {
     /// The storage of a region that starts with this state.
     pub(crate) fn new(log: Log, region: RegionId, hard_state: HardState, conf_state: ConfState) -> Self {
-        Self { log, region, initial: (hard_state, conf_state) }
+        Self { log, region, initial: (hard_state, conf_state), wanted: Wanted::default() }
+    }
+
+    /// Where this storage notes what it lacks.
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.wanted.clone()
     }
 }
 
@@ -44,7 +63,12 @@ impl Storage for PeerStorage {
         }
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let cached = self.log.entries_cached(self.region, low, high, bytes_max);
-        let entries = cached.ok_or(StorageError::TemporarilyUnavailable)?;
+        let Some(entries) = cached else {
+            let there = self.wanted.0.get();
+            let low = there.map_or(low, |(first, _)| first.min(low));
+            self.wanted.0.set(Some((low, there.map_or(high, |(_, last)| last.max(high)))));
+            return Err(StorageError::TemporarilyUnavailable);
+        };
         into.extend(entries.into_iter().map(|entry| Entry {
             term: entry.term,
             index: entry.index,

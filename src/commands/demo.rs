@@ -27,8 +27,10 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(exit::USAGE));
         }
     };
+    // Before any thread starts: a signal goes to whichever thread has not blocked it.
+    let stop = Box::pin(pinion_runtime::signal::stop_requested());
     logging::start(config.log_level);
-    server::run(&config, announce)?;
+    server::run(&config, stop, announce)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,10 +3,11 @@
 use super::{data_dir, plan};
 use crate::config::Config;
 use anyhow::{Context, Result, anyhow};
+use futures_util::future::{Either, select};
 use pinion_capnp::server::{Services, serve};
 use pinion_runtime::mailbox::{self, Receiver, Sender};
 use pinion_runtime::net::TcpListener;
-use pinion_runtime::{machine, signal, spawn};
+use pinion_runtime::{machine, spawn};
 use pinion_shard::{CorePort, Shard, StoreAdmin, ports};
 use pinion_types::CoreId;
 use std::cell::Cell;
@@ -26,6 +27,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(20);
 /// What is printed when the store serves: a function of the ready line and the addresses.
 pub(crate) type Announce = fn(&str, &[SocketAddr]);
 
+/// Resolves when the process is asked to stop.
+pub(crate) type StopSignal = Pin<Box<dyn Future<Output = &'static str> + Send>>;
+
 /// What the cores tell each other about the process.
 enum Control {
     /// To core 0: this core's regions are served and it listens, or why not.
@@ -40,11 +44,12 @@ enum Control {
 struct CoreKit {
     port: CorePort,
     control: (Sender<Control>, Receiver<Control>),
-    stop: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>>,
+    /// Core 0's: it stops the others.
+    stop: Option<StopSignal>,
 }
 
 /// Runs the store until it is told to stop. Settings are checked already.
-pub(crate) fn run(config: &Config, announce: Announce) -> Result<()> {
+pub(crate) fn run(config: &Config, stop: StopSignal, announce: Announce) -> Result<()> {
     let machine_config = plan::machine(config);
     machine::check_config(&machine_config)?;
     let directory = config.data_dir.clone();
@@ -56,8 +61,7 @@ pub(crate) fn run(config: &Config, announce: Announce) -> Result<()> {
         );
     }
     let cores = config.core_count();
-    let mut stop: Option<Pin<Box<dyn Future<Output = &'static str> + Send>>> =
-        Some(Box::pin(signal::stop_requested()));
+    let mut stop = Some(stop);
     let kits = ports(cores).into_iter().zip(mailbox::mesh(cores, 2 * cores + 2));
     let kits: Vec<_> =
         kits.map(|(port, control)| Some(CoreKit { port, control, stop: stop.take() })).collect();
@@ -79,57 +83,93 @@ pub(crate) fn run(config: &Config, announce: Announce) -> Result<()> {
 
 /// One core's life.
 async fn run_core(config: Config, core: CoreId, kit: CoreKit, announce: Announce) -> Result<()> {
-    let CoreKit { port, control: (sender, mut receiver), stop } = kit;
+    match kit.stop {
+        Some(stop) => run_first_core(config, kit.port, kit.control, stop, announce).await,
+        None => run_other_core(config, core, kit.port, kit.control).await,
+    }
+}
+
+/// Core 0 says when the store is ready, and tells the others when to stop.
+async fn run_first_core(
+    config: Config,
+    port: CorePort,
+    (sender, receiver): (Sender<Control>, Receiver<Control>),
+    stop: StopSignal,
+    announce: Announce,
+) -> Result<()> {
+    let ended = {
+        let ready = std::pin::pin!(start_store(&config, port, &sender, receiver, announce));
+        match select(ready, stop).await {
+            Either::Left((Ok(shard), stop)) => {
+                log::info!("stopping: {}", stop.await);
+                shard.stop().await.map_err(Into::into)
+            }
+            Either::Left((Err(error), _)) => Err(error),
+            Either::Right((signal, _)) => {
+                log::info!("stopping before the store was ready: {signal}");
+                Ok(())
+            }
+        }
+    };
+    for core in others(&sender) {
+        let _ = sender.try_send(core, Control::Stop);
+    }
+    ended
+}
+
+/// Starts core 0, waits for the other cores, and lets the store be used.
+async fn start_store(
+    config: &Config,
+    port: CorePort,
+    sender: &Sender<Control>,
+    mut receiver: Receiver<Control>,
+    announce: Announce,
+) -> Result<Shard> {
+    let (shard, listener) = start_core(config, CoreId(0), port).await?;
+    let mut addresses = vec![listener.local_addr(); sender.cores()];
+    for _ in others(sender) {
+        if let Control::Started(core, listens) = receiver.recv().await {
+            addresses[usize::from(core.0)] = listens.map_err(|error| anyhow!("core {core}: {error}"))?;
+        }
+    }
+    for core in others(sender) {
+        let _ = sender.try_send(core, Control::Serve(addresses.clone()));
+    }
+    accept(config, &shard, listener, &addresses);
+    announce(&ready_line(&shard, &addresses), &addresses);
+    Ok(shard)
+}
+
+async fn run_other_core(
+    config: Config,
+    core: CoreId,
+    port: CorePort,
+    (sender, mut receiver): (Sender<Control>, Receiver<Control>),
+) -> Result<()> {
     let started = {
         let start = std::pin::pin!(start_core(&config, core, port));
-        if core == CoreId(0) {
-            start.await
-        } else {
-            // Another core may fail to start, and this one would wait for it for ever.
-            let told = std::pin::pin!(receiver.recv());
-            match futures_util::future::select(start, told).await {
-                futures_util::future::Either::Left((started, _)) => started,
-                futures_util::future::Either::Right(_) => return Ok(()),
-            }
+        // Another core may fail to start, and this one would wait for it for ever.
+        let told = std::pin::pin!(receiver.recv());
+        match select(start, told).await {
+            Either::Left((started, _)) => started,
+            Either::Right(_) => return Ok(()),
         }
     };
     let report = match &started {
         Ok((_, listener)) => Ok(listener.local_addr()),
         Err(error) => Err(format!("{error:#}")),
     };
-    if core != CoreId(0) {
-        let _ = sender.try_send(CoreId(0), Control::Started(core, report));
-        let Ok((shard, listener)) = started else { return Ok(()) };
-        if let Control::Serve(addresses) = receiver.recv().await {
-            accept(&config, &shard, listener, &addresses);
-            while !matches!(receiver.recv().await, Control::Stop) {}
-        }
-        return Ok(shard.stop().await?);
-    }
-    let others = || (1..sender.cores()).map(|core| CoreId(u16::try_from(core).unwrap_or(u16::MAX)));
-    let served = async {
-        let (shard, listener) = started?;
-        let mut addresses = vec![listener.local_addr(); sender.cores()];
-        for _ in others() {
-            if let Control::Started(core, listens) = receiver.recv().await {
-                addresses[usize::from(core.0)] = listens.map_err(|error| anyhow!("core {core}: {error}"))?;
-            }
-        }
-        for core in others() {
-            let _ = sender.try_send(core, Control::Serve(addresses.clone()));
-        }
+    let _ = sender.try_send(CoreId(0), Control::Started(core, report));
+    let Ok((shard, listener)) = started else { return Ok(()) };
+    if let Control::Serve(addresses) = receiver.recv().await {
         accept(&config, &shard, listener, &addresses);
-        announce(&ready_line(&shard, &addresses), &addresses);
-        if let Some(stop) = stop {
-            log::info!("stopping: {}", stop.await);
-        }
-        Ok(shard.stop().await?)
+        while !matches!(receiver.recv().await, Control::Stop) {}
     }
-    .await;
-    for core in others() {
-        let _ = sender.try_send(core, Control::Stop);
-    }
-    served
+    Ok(shard.stop().await?)
+}
+
+fn others(sender: &Sender<Control>) -> impl Iterator<Item = CoreId> + use<> {
+    (1..sender.cores()).map(|core| CoreId(u16::try_from(core).unwrap_or(u16::MAX)))
 }
 
 async fn start_core(config: &Config, core: CoreId, port: CorePort) -> Result<(Shard, TcpListener)> {

@@ -269,6 +269,32 @@ impl Log {
         Ok(entries)
     }
 
+    /// Brings the entries in `[low, high)` into memory, as many from the front as are within `bytes_max`, but at least one. They stay
+    /// at least until they are applied.
+    ///
+    /// # Errors
+    /// When one is not there, or its bytes are damaged.
+    pub async fn load(
+        &self,
+        stream: RegionId,
+        low: LogIndex,
+        high: LogIndex,
+        bytes_max: usize,
+    ) -> Result<(), Error> {
+        let entries = self.entries(stream, low, high, bytes_max).await?;
+        let mut state = self.0.state.borrow_mut();
+        let State { streams, cache, .. } = &mut *state;
+        for entry in entries {
+            let found = streams.get_mut(&stream).and_then(|stream| stream.slot_mut(entry.index));
+            // What was replaced meanwhile is in memory already.
+            if let Some(slot) = found.filter(|slot| slot.term == entry.term && slot.cached.is_none()) {
+                cache.note(stream, entry.index, slot.sequence, entry.payload.len());
+                slot.cached = Some(entry.payload);
+            }
+        }
+        Ok(())
+    }
+
     /// Reads an entry's payload from disk and checks it.
     async fn read(
         &self,

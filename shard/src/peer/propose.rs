@@ -130,6 +130,12 @@ impl Peer {
         }
     }
 
+    /// Lets go of everybody who waits: the core has failed, and nobody can say whether what they asked for will be found again.
+    pub(crate) fn abandon(&self) {
+        self.pending.take();
+        self.proposed.take();
+    }
+
     fn propose_entry(&self, data: Bytes, waiters: Vec<Waiter>) {
         let mut node = self.node.borrow_mut();
         match node.propose(data) {

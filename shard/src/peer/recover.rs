@@ -32,6 +32,7 @@ impl Peer {
         let (term, vote, commit) = found.hard_state;
         let hard_state = HardState { term, vote: PeerId(vote), commit };
         let storage = PeerStorage::new(log.clone(), id, hard_state, conf_state(&meta.region));
+        let wanted = storage.wanted();
         let mut config = Config::new(own.id);
         config.applied = commit.max(found.tree.applied().0);
         config.timeout_source = Box::new(|range| {
@@ -45,6 +46,7 @@ impl Peer {
             region: RefCell::new(meta.region),
             generation: found.generation,
             node: RefCell::new(node),
+            wanted,
             applied: Cell::new(found.tree.applied()),
             tree: found.tree,
             stamp: Stamp::new(meta.stamp_ms),
