@@ -18,7 +18,7 @@ mod options;
 mod structure;
 
 pub use open::{Opening, RecoveredRegion};
-pub use options::{EngineOptions, core_directory, regions_directory};
+pub use options::{EngineOptions, core_directory, cores_directory, regions_directory};
 pub use structure::{NewTree, PackedRegion};
 
 use crate::Error;
@@ -55,8 +55,8 @@ pub(crate) struct OpenRegion {
     pub(crate) manifest: Rc<edits::ManifestLog>,
     /// The log is logically compacted through this position.
     pub(crate) compacted: Cell<(LogIndex, Term)>,
-    /// A compaction of this tree is under way.
-    pub(crate) busy: Cell<bool>,
+    /// How many flushes and compactions of this tree are under way.
+    pub(crate) busy: Cell<u32>,
     /// A structural step has the tree: nothing else flushes or compacts it.
     pub(crate) held: Cell<bool>,
 }
@@ -65,6 +65,11 @@ impl Engine {
     /// The core's log.
     pub fn log(&self) -> &Log {
         &self.0.log
+    }
+
+    /// The core's settings.
+    pub fn options(&self) -> &EngineOptions {
+        &self.0.options
     }
 
     /// The core's block cache.

@@ -256,6 +256,18 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     }
 }
 
+/// Makes the directory `base`/`path` and those between, and makes all their names durable. Those that exist already are synced as well: whoever
+/// made them may have been killed before.
+pub async fn create_dir_durably(base: impl AsRef<Path>, path: impl AsRef<Path>) -> io::Result<()> {
+    let mut directory = base.as_ref().to_owned();
+    create_dir_all(directory.join(path.as_ref())).await?;
+    for part in path.as_ref() {
+        sync_dir(&directory).await?;
+        directory.push(part);
+    }
+    Ok(())
+}
+
 /// Gives a file another name; replaces what had that name. Durable after [`sync_dir`].
 pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     match sim::current() {

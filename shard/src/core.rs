@@ -262,9 +262,14 @@ impl Shard {
 
     /// Takes a peer in and lets every core know.
     pub(crate) fn add_peer(&self, peer: &Rc<Peer>) {
-        self.0.peers.borrow_mut().insert(peer.id(), peer.clone());
+        self.hold_peer(peer);
         self.announce(peer);
         self.enqueue(peer);
+    }
+
+    /// Takes a peer in that is not to serve.
+    pub(crate) fn hold_peer(&self, peer: &Rc<Peer>) {
+        self.0.peers.borrow_mut().insert(peer.id(), peer.clone());
     }
 
     /// Drops a peer that another core has taken over.
@@ -272,8 +277,11 @@ impl Shard {
         self.0.peers.borrow_mut().remove(&id);
     }
 
-    /// Tells every core where a region is.
+    /// Tells every core where a region is. What is on a core that there is no more is nobody's to know.
     pub(crate) fn announce(&self, peer: &Peer) {
+        if usize::from(self.0.core.0) >= self.0.mailbox.cores() {
+            return;
+        }
         let route = Route { region: peer.region().clone(), core: self.0.core, generation: peer.generation() };
         self.0.router.borrow_mut().insert(route.clone());
         for core in self.other_cores() {

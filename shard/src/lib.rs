@@ -1,6 +1,6 @@
 //! A core at work: its regions' peers, propose, persist, apply, answer; routing between cores.
 //!
-//! - [`start`]: starting a core, making a new store;
+//! - [`start`]: starting a core, making a new store; `orphans`: what an earlier start's cores left;
 //! - [`core`]: the loop;
 //! - `peer`: one region's replica: propose, apply, read;
 //! - [`service`] and [`admin`]: what callers and administrators ask;
@@ -19,6 +19,7 @@ mod event;
 pub mod identity;
 mod message;
 pub mod meta;
+mod orphans;
 mod peer;
 pub mod relocate;
 pub mod router;

@@ -27,8 +27,8 @@ pub(crate) enum Message {
     MoveOut { region: RegionId, to: CoreId, answer: oneshot::Sender<Result<(), WireError>> },
     /// Take this region over.
     MoveIn { luggage: Box<Luggage>, answer: oneshot::Sender<Result<(), String>> },
-    /// Start-up: what each core's log holds, by core.
-    Opened(CoreId, Vec<(RegionId, u64)>),
+    /// Start-up: what a core has opened: regions, their generations, and whose log has them.
+    Opened(CoreId, Vec<(RegionId, u64, CoreId)>),
     /// Start-up: the store's identity, from core 0.
     Identity(Bytes),
 }

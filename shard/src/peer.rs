@@ -88,6 +88,11 @@ impl Peer {
         self.node.borrow().soft_state().role == pinion_raft::Role::Leader
     }
 
+    /// The last entry that was applied.
+    pub(crate) fn applied(&self) -> (LogIndex, Term) {
+        self.applied.get()
+    }
+
     /// The peer's term.
     pub(crate) fn term(&self) -> Term {
         self.node.borrow().hard_state().term

@@ -63,17 +63,40 @@ impl Shard {
             }
             pinion_runtime::sleep(QUIET_WAIT).await;
         }
-        let meta = Meta { region: peer.region().clone(), stamp_ms: peer.stamp_ms() };
-        let packed = self.0.engine.pack(peer.id(), meta.encode()).await?;
+        self.hand_to(peer, to, None).await
+    }
+
+    /// Packs a peer at rest and gives it to a core, which is `near` when that is the core on which this runs.
+    pub(crate) async fn hand_to(
+        &self,
+        peer: &Peer,
+        to: CoreId,
+        near: Option<&Self>,
+    ) -> Result<(), ShardError> {
+        let engine = &self.0.engine;
+        engine.flush_region(peer.id()).await?;
+        let meta = Meta { region: peer.region().clone(), stamp_ms: peer.stamp_ms() }.encode();
+        // What is flushed need not travel.
+        let (index, term) = peer.applied();
+        engine.compact_log(peer.id(), index, term, meta.clone());
+        let luggage = Luggage { packed: engine.pack(peer.id(), meta).await? };
+        match near {
+            Some(near) if near.0.core == to => near.move_in(luggage).await?,
+            _ => self.send_luggage(peer.id(), luggage, to).await?,
+        }
+        Ok(())
+    }
+
+    async fn send_luggage(&self, region: RegionId, luggage: Luggage, to: CoreId) -> Result<(), ShardError> {
         let (answer, receiver) = oneshot::channel();
-        let message = Message::MoveIn { luggage: Box::new(Luggage { packed }), answer };
+        let message = Message::MoveIn { luggage: Box::new(luggage), answer };
         match self.0.mailbox.try_send(to, message) {
             Ok(()) => {}
             Err(SendError::Full(_) | SendError::Closed(_)) => return Err(ShardError::CoreStopped(to)),
         }
         match receiver.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(what)) => Err(ShardError::Raft { region: peer.id(), what }),
+            Ok(Err(what)) => Err(ShardError::Raft { region, what }),
             Err(oneshot::Canceled) => Err(ShardError::CoreStopped(to)),
         }
     }

@@ -8,6 +8,7 @@ use crate::error::ShardError;
 use crate::identity::Identity;
 use crate::message::Message;
 use crate::meta::Meta;
+use crate::orphans::{self, Orphan};
 use crate::peer::Peer;
 use pinion_engine::{EngineOptions, NewTree, Opening};
 use pinion_runtime::mailbox;
@@ -44,9 +45,18 @@ impl Shard {
     ) -> Result<Self, ShardError> {
         let CorePort(sender, receiver) = port;
         let core = receiver.core();
+        let data_dir = options.data_dir.clone();
+        let orphans = match core {
+            CoreId(0) => orphans::open_orphans(&options, sender.cores()).await?,
+            _ => Vec::new(),
+        };
         let opening = Opening::open(options).await?;
         let mut early = Early { receiver, set_aside: VecDeque::new() };
-        let owners = early.agree_on_owners(&sender, &opening).await;
+        let owners = early.agree_on_owners(&sender, &opening, &orphans).await;
+        if core == CoreId(0) {
+            // The others wait for the identity: nothing is made meanwhile.
+            orphans::remove_strays(&data_dir, &owners).await?;
+        }
         let identity = early.agree_on_identity(&sender, &opening).await?;
         let is_new = opening.structures().is_empty() && core == CoreId(0);
         let (engine, mut recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;
@@ -73,6 +83,7 @@ impl Shard {
             shard.take(message);
         }
         pinion_runtime::spawn(shard.clone().receive(early.receiver));
+        shard.adopt(orphans, &owners).await?;
         shard.wait_until_served().await?;
         Ok(shard)
     }
@@ -191,9 +202,11 @@ impl Early {
         &mut self,
         sender: &mailbox::Sender<Message>,
         opening: &Opening,
+        orphans: &[Orphan],
     ) -> HashMap<RegionId, CoreId> {
         let own = self.receiver.core();
-        let streams = opening.streams();
+        let mut streams = held_by(own, opening);
+        streams.extend(orphans.iter().flat_map(|orphan| held_by(orphan.core, &orphan.opening)));
         for core in all_cores(sender).filter(|core| *core != own) {
             // At the start a mailbox is empty: it has room.
             let _ = sender.try_send(core, Message::Opened(own, streams.clone()));
@@ -208,8 +221,8 @@ impl Early {
         }
         held.sort_by_key(|(core, _)| *core);
         let mut best: HashMap<RegionId, (u64, CoreId)> = HashMap::default();
-        for (core, streams) in held {
-            for (region, generation) in streams {
+        for (_, streams) in held {
+            for (region, generation, core) in streams {
                 let there = best.entry(region).or_insert((generation, core));
                 if generation > there.0 {
                     *there = (generation, core);
@@ -242,6 +255,11 @@ impl Early {
         }
         Ok(identity)
     }
+}
+
+/// The regions that a core's log holds, with their generations.
+fn held_by(core: CoreId, opening: &Opening) -> Vec<(RegionId, u64, CoreId)> {
+    opening.streams().into_iter().map(|(region, generation)| (region, generation, core)).collect()
 }
 
 fn all_cores(sender: &mailbox::Sender<Message>) -> impl Iterator<Item = CoreId> + use<> {

@@ -42,6 +42,9 @@ pub(crate) struct ManifestLog {
     meta: RefCell<Bytes>,
     /// Edit records in the log since the manifest file was written.
     since_checkpoint: Cell<usize>,
+    /// The log's sequence of the last record whose edit the tree's state has. Those behind it may be on their way: the log has them, and
+    /// the state does not.
+    installed: Cell<u64>,
     /// The log's sequence of the last edit record that the manifest file makes superfluous.
     checkpointed: Cell<u64>,
 }
@@ -49,6 +52,8 @@ pub(crate) struct ManifestLog {
 impl ManifestLog {
     pub(crate) fn new(log: Log, stream: RegionId, directory: PathBuf, edits_max: usize, meta: Bytes) -> Self {
         Self {
+            // The state that a tree opens with has every edit so far.
+            installed: Cell::new(log.last_sequence(stream)),
             log,
             stream,
             directory,
@@ -84,9 +89,14 @@ impl ManifestLog {
         *self.meta.borrow_mut() = meta;
     }
 
-    /// Writes the manifest file anew; edit records so far are then superfluous.
+    /// The tree's state has the edits up to this record now.
+    pub(crate) fn installed(&self, sequence: u64) {
+        self.installed.set(sequence.max(self.installed.get()));
+    }
+
+    /// Writes the manifest file anew; the edit records that `state` has are then superfluous. It must be the tree's present state.
     pub(crate) async fn checkpoint(&self, state: TreeState) -> Result<(), Error> {
-        let through = self.log.last_sequence(self.stream);
+        let through = self.installed.get();
         let file = ManifestFile { meta: self.meta(), state };
         file.write(&self.directory).await?;
         self.since_checkpoint.set(0);
@@ -96,7 +106,12 @@ impl ManifestLog {
 
     async fn commit(&self, edit: ManifestEdit) -> Result<(), Error> {
         let record = payload(KIND_EDIT, &edit.to_bytes());
-        self.log.append(&[Record::Edit { stream: self.stream, payload: &record }], Durability::Sync).await?;
+        let append =
+            self.log.append(&[Record::Edit { stream: self.stream, payload: &record }], Durability::Sync);
+        let sequence = self.log.last_sequence(self.stream);
+        append.await?;
+        // The tree takes the edit in before anything else runs.
+        self.installed(sequence);
         self.since_checkpoint.set(self.since_checkpoint.get() + 1);
         Ok(())
     }
@@ -113,5 +128,46 @@ pub(crate) struct LogSink(pub(crate) std::rc::Rc<ManifestLog>);
 impl EditSink for LogSink {
     fn commit(&self, edit: ManifestEdit) -> LocalBoxFuture<'_, Result<(), Error>> {
         Box::pin(self.0.commit(edit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LogConfig;
+    use pinion_runtime::{fs, sim};
+    use pinion_types::CoreId;
+    use std::rc::Rc;
+
+    #[test]
+    fn an_edit_on_its_way_is_not_made_superfluous() {
+        sim::run(sim::Config::new(1), |simulation| {
+            simulation.block_on(async {
+                let directory = PathBuf::from("/log");
+                fs::create_dir_all(&directory).await.unwrap();
+                let config = LogConfig { core: CoreId(0), segment_bytes: 128 << 10, ..LogConfig::default() };
+                let (log, _) = Log::open(&directory, config).await.unwrap();
+                let stream = RegionId(1);
+                let manifest =
+                    Rc::new(ManifestLog::new(log.clone(), stream, directory.clone(), 4, Bytes::new()));
+                let state = TreeState::default();
+                let mut next = state.clone();
+                let edit = ManifestEdit { number: 1, ..ManifestEdit::default() };
+                next.apply(&edit).unwrap();
+                let committing = {
+                    let manifest = manifest.clone();
+                    pinion_runtime::spawn(async move { manifest.commit(edit).await })
+                };
+                // The edit is in the log and the tree's state does not have it: the file must not claim it.
+                while log.last_sequence(stream) == 0 {
+                    pinion_runtime::yield_now().await;
+                }
+                manifest.checkpoint(state).await.unwrap();
+                assert_eq!(manifest.checkpointed_through(), 0);
+                committing.await.unwrap();
+                manifest.checkpoint(next).await.unwrap();
+                assert_eq!(manifest.checkpointed_through(), 1);
+            });
+        });
     }
 }

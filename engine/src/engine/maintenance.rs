@@ -152,7 +152,9 @@ impl Engine {
                 self.0.maintenance.work.wait_past(seen).await;
                 continue;
             };
+            region.busy.update(|busy| busy + 1);
             let flushed = self.flush(&region).await;
+            region.busy.update(|busy| busy - 1);
             self.note(&flushed, "flush", &region).await;
         }
     }
@@ -164,9 +166,9 @@ impl Engine {
                 self.0.maintenance.work.wait_past(seen).await;
                 continue;
             };
-            region.busy.set(true);
+            region.busy.update(|busy| busy + 1);
             let compacted = region.tree.compact_once().await.map(drop);
-            region.busy.set(false);
+            region.busy.update(|busy| busy - 1);
             self.note(&compacted, "compaction", &region).await;
         }
     }

@@ -43,7 +43,9 @@ impl Opening {
     /// Opens the core's log, or makes it.
     pub async fn open(options: EngineOptions) -> Result<Self, Error> {
         let directory = options.log_directory();
-        fs::create_dir_all(&directory).await.map_err(|source| Error::io(&directory, source))?;
+        let within = directory.strip_prefix(&options.data_dir).expect("a log is within the data directory");
+        let made = fs::create_dir_durably(&options.data_dir, within).await;
+        made.map_err(|source| Error::io(&directory, source))?;
         let (log, recovered) = Log::open(&directory, options.log.clone()).await?;
         Ok(Self { options, log, recovered })
     }

@@ -43,7 +43,12 @@ impl EngineOptions {
 
 /// Where a core's own files are.
 pub fn core_directory(data_dir: &std::path::Path, core: CoreId) -> PathBuf {
-    data_dir.join("cores").join(core.to_string())
+    cores_directory(data_dir).join(core.to_string())
+}
+
+/// Where the cores' directories are.
+pub fn cores_directory(data_dir: &std::path::Path) -> PathBuf {
+    data_dir.join("cores")
 }
 
 /// Where the regions' directories are.

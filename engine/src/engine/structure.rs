@@ -130,9 +130,12 @@ impl Engine {
             Record::Edit { stream: region.id, payload: &kept_meta },
         ];
         edits.records(&made, &mut records);
-        self.0.log.append(&records, Durability::Sync).await?;
+        let split = self.0.log.append(&records, Durability::Sync);
+        let sequence = self.0.log.last_sequence(region.id);
+        split.await?;
         region.manifest.set_meta(parent.meta);
         region.tree.install(kept).await?;
+        region.manifest.installed(sequence);
         self.open_made(made).await
     }
 
@@ -217,7 +220,7 @@ impl Engine {
     /// Waits until nothing flushes or compacts the region, and keeps it so until `held` is taken back.
     async fn hold(&self, region: &OpenRegion) {
         region.held.set(true);
-        while region.busy.get() {
+        while region.busy.get() > 0 {
             pinion_runtime::sleep(IDLE_WAIT).await;
         }
     }
@@ -230,9 +233,9 @@ impl Engine {
             // Left by a step that had no record: what is in it belongs to nobody.
             fs::remove_dir_all(&directory).await.map_err(failed)?;
         }
-        fs::create_dir_all(&directory).await.map_err(failed)?;
-        let parent = directory.parent().expect("a region's directory is within the data directory");
-        fs::sync_dir(parent).await.map_err(failed)?;
+        let base = &self.0.options.data_dir;
+        let within = directory.strip_prefix(base).expect("a region's directory is within the data directory");
+        fs::create_dir_durably(base, within).await.map_err(failed)?;
         Ok(directory)
     }
 
@@ -276,7 +279,7 @@ impl Engine {
             tree: tree.clone(),
             manifest,
             compacted: Cell::new(compacted),
-            busy: Cell::new(false),
+            busy: Cell::new(0),
             held: Cell::new(false),
         };
         self.0.regions.borrow_mut().insert(id, Rc::new(region));

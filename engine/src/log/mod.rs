@@ -160,7 +160,7 @@ impl Log {
                 state.append(record, group, writer.body());
             }
             let cache_bytes = self.0.config.cache_bytes;
-            state.shrink_cache(cache_bytes);
+            state.shrink_cache(cache_bytes, writer.durable_through);
             writer.appended(records.len(), durability)
         };
         self.write_pending();
@@ -457,16 +457,19 @@ impl State {
             }
             Record::Remove { .. } => {
                 self.streams.remove(&id);
+                self.applied.remove(&id);
                 self.removed.insert(id, sequence);
             }
             Record::Structure { .. } => unreachable!("handled above"),
         }
     }
 
-    fn shrink_cache(&mut self, bytes_max: usize) {
+    /// Lets go of payloads, but of none that is still to be applied, and of none that the disk does not have yet.
+    fn shrink_cache(&mut self, bytes_max: usize, durable_through: u64) {
         let Self { cache, streams, applied, .. } = self;
-        cache
-            .shrink(bytes_max, streams, |id, index| applied.get(&id).is_some_and(|applied| index > *applied));
+        cache.shrink(bytes_max, streams, |id, index, slot| {
+            slot.place.group > durable_through || applied.get(&id).is_none_or(|applied| index > *applied)
+        });
     }
 }
 

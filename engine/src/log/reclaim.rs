@@ -181,6 +181,11 @@ impl State {
                 Record::Entry { stream: id, index: *index, term, payload }.encode(sequence, body);
                 let offset = u32::try_from(body.len() - GROUP_HEADER - payload.len()).expect("a group fits");
                 slot.place = Place { group, offset, len: place.len };
+                // The disk does not have it at that place yet.
+                if slot.cached.is_none() {
+                    slot.cached = Some(payload.clone());
+                    self.cache.note(id, *index, sequence, payload.len());
+                }
             }
             Rewrite::Structure(_) => return false,
         }

@@ -147,24 +147,24 @@ impl PayloadCache {
         self.bytes += len;
     }
 
-    /// Drops the oldest payloads until the rest is within `bytes_max`. Those that are not applied yet stay.
+    /// Drops the oldest payloads until the rest is within `bytes_max`, or up to one that is needed.
     pub(super) fn shrink(
         &mut self,
         bytes_max: usize,
         streams: &mut BTreeMap<RegionId, Stream>,
-        is_needed: impl Fn(RegionId, LogIndex) -> bool,
+        is_needed: impl Fn(RegionId, LogIndex, &Slot) -> bool,
     ) {
         while self.bytes > bytes_max {
             let Some(&(id, index, sequence, len)) = self.order.front() else { break };
-            if is_needed(id, index) {
-                break;
+            let slot = streams.get_mut(&id).and_then(|stream| stream.slot_mut(index));
+            if let Some(slot) = slot.filter(|slot| slot.sequence == sequence) {
+                if is_needed(id, index, slot) {
+                    break;
+                }
+                slot.cached = None;
             }
             self.order.pop_front();
             self.bytes -= len;
-            let slot = streams.get_mut(&id).and_then(|stream| stream.slot_mut(index));
-            if let Some(slot) = slot.filter(|slot| slot.sequence == sequence) {
-                slot.cached = None;
-            }
         }
     }
 }

@@ -68,6 +68,7 @@ impl Peer {
     async fn replay(self: &Rc<Self>, shard: &Shard, commit: LogIndex) -> Result<(), ShardError> {
         let log = shard.0.engine.log();
         let last_applied = self.applied.get().0;
+        log.applied(self.id, last_applied);
         // The stamp of what is in the tree already: it never goes back.
         if last_applied >= log.first_index(self.id) && last_applied <= log.last_index(self.id) {
             for entry in log.entries(self.id, last_applied, last_applied.next(), REPLAY_BYTES_MAX).await? {

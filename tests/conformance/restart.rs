@@ -1,0 +1,153 @@
+//! A store that comes back: after a power cut, and with other numbers of cores.
+
+use crate::harness::{Store, limits, options};
+use pinion_capnp::AdminService;
+use pinion_runtime::sim;
+use pinion_shard::{Shard, StoreAdmin, ports};
+use pinion_types::ColumnFamily::Default as Values;
+use pinion_types::CoreId;
+use std::future::Future;
+use std::time::Duration;
+
+/// Starts the store's cores, runs the test on core 0, and cuts the power while all are at work.
+fn session<F: Future<Output = ()> + 'static>(
+    simulation: &sim::Simulation,
+    host: &sim::Host,
+    cores: u16,
+    test: impl FnOnce(Store) -> F + 'static,
+) {
+    if !host.is_up() {
+        host.start();
+    }
+    let mut test = Some(test);
+    let mut first = None;
+    for (core, port) in (0..cores).zip(ports(usize::from(cores))) {
+        let core = CoreId(core);
+        let test = test.take();
+        let handle = host.spawn_core(core, async move {
+            // The server does this before its cores start.
+            pinion_runtime::fs::create_dir_durably("/", "store").await.unwrap();
+            let shard = Shard::start(options(core), limits(), port).await.unwrap();
+            match test {
+                Some(test) => test(Store { shard }).await,
+                None => std::future::pending().await,
+            }
+        });
+        first.get_or_insert(handle);
+    }
+    simulation.block_on(first.unwrap()).expect("the host stays up");
+    host.crash();
+}
+
+fn key(number: u32) -> Vec<u8> {
+    format!("key-{number:04}").into_bytes()
+}
+
+async fn put(store: &Store, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        store.put(Values, &key(number), &number.to_le_bytes()).await;
+    }
+}
+
+async fn check(store: &Store, count: u32) {
+    for number in 0..count {
+        let value = store.get(Values, &key(number)).await;
+        assert_eq!(value.as_deref(), Some(&number.to_le_bytes()[..]), "key {number}");
+    }
+    let scanned = store.scan(b"", 10_000).await;
+    assert_eq!(scanned.len(), usize::try_from(count).unwrap());
+}
+
+fn admin(store: &Store) -> StoreAdmin {
+    StoreAdmin::new(store.shard.clone(), "test", std::rc::Rc::from([]))
+}
+
+/// The cores of the raw regions, in the order of their keys.
+async fn raw_cores(store: &Store) -> Vec<u16> {
+    let page = admin(store).regions(Vec::new(), 0).await.unwrap();
+    let raw = page.regions.iter().filter(|info| info.region.start.first() == Some(&b'r'));
+    raw.map(|info| info.core.0).collect()
+}
+
+#[test]
+fn what_was_acknowledged_is_read_right_after_the_start() {
+    for seed in 0..20 {
+        sim::run(sim::Config::new(seed), |simulation| {
+            let host = simulation.add_host("store");
+            let mut count = 0;
+            for round in 1..=3 {
+                session(simulation, &host, 1, move |store| async move {
+                    check(&store, count).await;
+                    // Many at a time, so that the log's commit index lags behind what is acknowledged.
+                    let puts = (count..count + 100).map(|number| {
+                        let store = store.clone();
+                        pinion_runtime::spawn(async move { put(&store, number..number + 1).await })
+                    });
+                    futures_util::future::join_all(puts).await;
+                });
+                count = round * 100;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_store_comes_back_with_another_number_of_cores() {
+    for seed in 0..10 {
+        sim::run(sim::Config::new(seed), |simulation| {
+            let host = simulation.add_host("store");
+            session(simulation, &host, 1, |store| async move { put(&store, 0..300).await });
+            session(simulation, &host, 2, |store| async move {
+                check(&store, 300).await;
+                assert_eq!(raw_cores(&store).await, [0]);
+                admin(&store).split(vec![key(100), key(200)]).await.unwrap();
+                let cores = raw_cores(&store).await;
+                assert!(cores.contains(&0) && cores.contains(&1), "all cores are used: {cores:?}");
+                put(&store, 300..400).await;
+                put(&store, 0..100).await;
+                check(&store, 400).await;
+            });
+            session(simulation, &host, 1, |store| async move {
+                assert_eq!(raw_cores(&store).await, [0, 0, 0]);
+                check(&store, 400).await;
+                put(&store, 400..500).await;
+            });
+            assert!(host.files().iter().all(|(name, _)| !name.contains("cores/1/")), "{:?}", host.files());
+            session(simulation, &host, 3, |store| async move {
+                check(&store, 500).await;
+                admin(&store).split(vec![key(50), key(150), key(250)]).await.unwrap();
+                let cores = raw_cores(&store).await;
+                assert!((0..3).all(|core| cores.contains(&core)), "all cores are used: {cores:?}");
+                put(&store, 500..600).await;
+            });
+            session(simulation, &host, 2, |store| async move { check(&store, 600).await });
+        });
+    }
+}
+
+#[test]
+fn a_start_that_loses_power_while_cores_go_comes_to_the_same_end() {
+    for cut in 0..60 {
+        sim::run(sim::Config::new(cut), |simulation| {
+            let host = simulation.add_host("store");
+            session(simulation, &host, 3, |store| async move {
+                put(&store, 0..200).await;
+                admin(&store).split(vec![key(60), key(120)]).await.unwrap();
+                put(&store, 200..300).await;
+            });
+            host.start();
+            host.crash_at_io(host.io_count() + 5 * cut);
+            let port = ports(1).remove(0);
+            let core = host.spawn_core(CoreId(0), async move {
+                let _shard = Shard::start(options(CoreId(0)), limits(), port).await;
+                pinion_runtime::sleep(Duration::from_millis(50)).await;
+            });
+            let _ = simulation.block_on(core);
+            host.clear_disk_faults();
+            if host.is_up() {
+                host.crash();
+            }
+            session(simulation, &host, 1, |store| async move { check(&store, 300).await });
+        });
+    }
+}
