@@ -3,6 +3,7 @@
 //! - [`open`]: what the log and the manifests say after a start;
 //! - [`edits`]: manifest edits as records of the log, and manifest files as their checkpoints;
 //! - [`maintenance`]: which tree to flush or compact next;
+//! - [`Statistics`], counters of all that;
 //! - [`structure`]: steps that touch several trees or streams: making regions, splitting, moving between cores.
 //!
 //! Directories: `cores/<n>/log/` is the log of core n; `regions/<id>/` holds a region's tables and its manifest file.
@@ -15,10 +16,12 @@ mod maintenance;
 mod manifest_file;
 mod open;
 mod options;
+mod statistics;
 mod structure;
 
 pub use open::{Opening, RecoveredRegion};
 pub use options::{EngineOptions, core_directory, cores_directory, regions_directory};
+pub use statistics::Statistics;
 pub use structure::{NewTree, PackedRegion};
 
 use crate::Error;
@@ -44,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) tree_env: Rc<TreeEnv>,
     pub(crate) regions: RefCell<BTreeMap<RegionId, Rc<OpenRegion>>>,
     pub(crate) maintenance: Maintenance,
+    pub(crate) counters: statistics::Counters,
     pub(crate) closing: Cell<bool>,
 }
 

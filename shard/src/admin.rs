@@ -87,6 +87,7 @@ impl Shard {
             format!("admission_calls {}", self.0.admission.calls()),
             format!("cache {cache:?}"),
             format!("core {}", self.0.core),
+            format!("engine {:?}", engine.statistics()),
             format!("log_live_bytes {}", engine.log().live_bytes()),
             format!("memtable_bytes {}", engine.memtable_bytes()),
             format!("pressure {:.3}", engine.pressure()),
@@ -189,6 +190,7 @@ impl Shard {
         for key in &keys {
             checks::key_in_region_exclusive(&peer.region(), key)?;
         }
+        let epoch = peer.region().epoch;
         let first = self.allocate_ids(2 * keys.len() as u64).await?;
         let new: Vec<NewRegion> = keys
             .into_iter()
@@ -196,13 +198,18 @@ impl Shard {
             .map(|(start, id)| NewRegion { id: RegionId(id), peer: PeerId(id + 1), start })
             .collect();
         let ids: Vec<RegionId> = new.iter().map(|region| region.id).chain([region]).collect();
-        self.propose(&peer, Proposal::Split(new)).await?;
+        self.propose(&peer, epoch, Proposal::Split(new)).await?;
         Ok(ids.into_iter().filter_map(|id| self.peer(id)).map(|peer| self.describe_peer(&peer)).collect())
     }
 
     /// Ids that were never given before: `count` of them from the answer on.
     pub(crate) async fn allocate_ids(&self, count: u64) -> Result<u64, WireError> {
         if self.0.core == CoreId(0) {
+            // A start may have applied splits of which the owners' logs did not know yet.
+            let regions = self.all_regions().await?;
+            let peers = regions.iter().flat_map(|info| info.region.peers.iter().map(|peer| peer.id.0));
+            let highest = regions.iter().map(|info| info.region.id.0).chain(peers).max().unwrap_or(0);
+            self.0.last_id.set(self.0.last_id.get().max(highest));
             let first = self.0.last_id.get() + 1;
             self.0.last_id.set(self.0.last_id.get() + count);
             return Ok(first);
@@ -223,8 +230,10 @@ impl Shard {
         let trees =
             children.iter().map(|region| NewTree::of_split(region, peer.meta_of(region).encode())).collect();
         let kept = NewTree::of_split(&parent, peer.meta_of(&parent).encode());
-        let recovered = self.0.engine.split(peer.id(), applying.position, kept, trees).await?;
-        peer.set_region(parent, applying.position);
+        let position = applying.position;
+        log::debug!("core {}: region {} is split at entry {}", self.0.core, peer.id(), position.0);
+        let narrowed = || peer.set_region(parent, position);
+        let recovered = self.0.engine.split(peer.id(), position, kept, trees, narrowed).await?;
         self.announce(peer);
         for region in recovered {
             let child = Peer::recover(self, region).await?;

@@ -103,6 +103,7 @@ impl Shard {
 
     /// Takes over a region that another core packed.
     pub(crate) async fn move_in(&self, luggage: Luggage) -> Result<(), ShardError> {
+        log::debug!("core {}: region {} moves in", self.0.core, luggage.packed.id());
         let recovered = self.0.engine.unpack(luggage.packed).await?;
         let peer = Peer::recover(self, recovered).await?;
         peer.lead();

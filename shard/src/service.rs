@@ -3,7 +3,7 @@
 use crate::core::Shard;
 use crate::error::ShardError;
 use crate::message::{Message, Moved};
-use crate::peer::{Outcome, Peer, Proposal, ScanLimits};
+use crate::peer::{Outcome, Peer, Proposal, ReadValue, ScanLimits};
 use crate::{checks, command, value};
 use bytes::{Bytes, BytesMut};
 use pinion_capnp::{
@@ -14,7 +14,7 @@ use pinion_engine::batch::WriteBatch;
 use pinion_runtime::mailbox::{SendError, oneshot};
 use pinion_types::key::Zone;
 use pinion_types::map::HashMap;
-use pinion_types::{ColumnFamily, CoreId, RegionId};
+use pinion_types::{ColumnFamily, CoreId, Epoch, RegionId};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -56,16 +56,22 @@ impl Shard {
         }
     }
 
-    /// Brings a call whose keys are all of one region to that region's core, again if the region moves meanwhile.
+    /// Brings a call whose keys are all of one region to that region's core, again if the region moves or splits meanwhile.
     async fn routed(&self, request: RawRequest) -> RawAnswer {
         for _ in 0..ROUTE_ATTEMPTS_MAX {
             let (region, core) = self.locate(&request)?;
-            if core == self.0.core {
-                if let Some(peer) = self.peer(region).filter(|peer| peer.serves()) {
-                    return self.execute(&peer, request).await;
+            let answer = if core == self.0.core {
+                match self.peer(region).filter(|peer| peer.serves()) {
+                    Some(peer) => Ok(self.execute(&peer, &request).await),
+                    None => Err(Moved),
                 }
-            } else if let Ok(answer) = self.remote(core, region, request.clone()).await? {
-                return answer;
+            } else {
+                self.remote(core, region, request.clone()).await?
+            };
+            match answer {
+                Ok(Err(error)) if request.context.is_none() && was_elsewhere(&error, &request.call) => {}
+                Ok(answer) => return answer,
+                Err(Moved) => {}
             }
             pinion_runtime::sleep(ROUTE_WAIT).await;
         }
@@ -106,25 +112,27 @@ impl Shard {
         request: RawRequest,
     ) -> Result<RawAnswer, Moved> {
         match self.peer(region).filter(|peer| peer.serves()) {
-            Some(peer) => Ok(self.execute(&peer, request).await),
+            Some(peer) => Ok(self.execute(&peer, &request).await),
             None => Err(Moved),
         }
     }
 
     /// Does a call on this core, on the peer of its region.
-    async fn execute(&self, peer: &Rc<Peer>, request: RawRequest) -> RawAnswer {
+    async fn execute(&self, peer: &Rc<Peer>, request: &RawRequest) -> RawAnswer {
         checks::context(peer, self.0.store, request.context.as_deref())?;
         self.check_failure()?;
+        // The call's keys are checked against the region as it is now.
+        let epoch = peer.region().epoch;
         let has_context = request.context.is_some();
-        match request.call {
+        match &request.call {
             RawCall::Get { family, key } => {
-                let key = key_of(peer, &key)?;
-                let value = peer.get(family, &key).await.map_err(|error| wire_error(&error))?;
+                let key = key_of(peer, key)?;
+                let value = peer.get(*family, &key).await.map_err(|error| wire_error(&error))?;
                 Ok(RawReply::Value(value.map(|value| Bytes::copy_from_slice(&value))))
             }
             RawCall::TimeToLive { family, key } => {
-                let key = key_of(peer, &key)?;
-                let value = peer.get(family, &key).await.map_err(|error| wire_error(&error))?;
+                let key = key_of(peer, key)?;
+                let value = peer.get(*family, &key).await.map_err(|error| wire_error(&error))?;
                 Ok(RawReply::TimeToLive(match value.map(|value| value.expiry_ms()) {
                     None => Remaining::NotFound,
                     Some(None) => Remaining::Forever,
@@ -135,30 +143,30 @@ impl Shard {
             }
             RawCall::Put { family, key, value, ttl } => {
                 let mut batch = WriteBatch::default();
-                batch.put(family, &key_of(peer, &key)?, &sealed(peer, &value, ttl));
-                self.write(peer, batch).await
+                batch.put(*family, &key_of(peer, key)?, &sealed(peer, value, *ttl));
+                self.write(peer, epoch, batch).await
             }
             RawCall::Delete { family, key } => {
                 let mut batch = WriteBatch::default();
-                batch.delete(family, &key_of(peer, &key)?);
-                self.write(peer, batch).await
+                batch.delete(*family, &key_of(peer, key)?);
+                self.write(peer, epoch, batch).await
             }
             RawCall::DeleteRange { family, start, end } => {
-                let (start, end) = range_of(peer, &start, &end, has_context)?;
+                let (start, end) = whole_range_of(peer, start, end)?;
                 let mut batch = WriteBatch::default();
-                batch.delete_range(family, &start, &end);
-                self.write(peer, batch).await
+                batch.delete_range(*family, &start, &end);
+                self.write(peer, epoch, batch).await
             }
-            RawCall::Scan(scan) => self.scan_region(peer, &scan, has_context).await,
-            RawCall::Batch { operations, .. } => self.batch_in_region(peer, &operations).await,
+            RawCall::Scan(scan) => self.scan_region(peer, scan, has_context).await,
+            RawCall::Batch { operations, .. } => self.batch_in_region(peer, epoch, operations).await,
             RawCall::CompareAndSwap { family, key, expected, value, ttl } => {
                 let command = command::CompareAndSwap {
-                    family,
-                    key: key_of(peer, &key)?.into(),
-                    expected: expected.map(Bytes::from),
-                    new: Some(sealed(peer, &value, ttl)),
+                    family: *family,
+                    key: key_of(peer, key)?.into(),
+                    expected: expected.as_deref().map(Bytes::copy_from_slice),
+                    new: Some(sealed(peer, value, *ttl)),
                 };
-                self.propose(peer, Proposal::CompareAndSwap(command)).await
+                self.propose(peer, epoch, Proposal::CompareAndSwap(command)).await
             }
         }
     }
@@ -172,19 +180,19 @@ impl Shard {
         }
     }
 
-    async fn write(&self, peer: &Rc<Peer>, batch: WriteBatch) -> RawAnswer {
-        self.propose(peer, Proposal::Write(batch.into_bytes())).await
+    async fn write(&self, peer: &Rc<Peer>, epoch: Epoch, batch: WriteBatch) -> RawAnswer {
+        self.propose(peer, epoch, Proposal::Write(batch.into_bytes())).await
     }
 
-    /// Proposes, and waits until it is applied.
-    pub(crate) async fn propose(&self, peer: &Rc<Peer>, proposal: Proposal) -> RawAnswer {
+    /// Proposes what was checked against the region at `epoch`, and waits until it is applied.
+    pub(crate) async fn propose(&self, peer: &Rc<Peer>, epoch: Epoch, proposal: Proposal) -> RawAnswer {
         if !self.0.engine.accepts_writes() {
             return Err(WireError::DiskFull);
         }
         self.wait_for_room().await?;
-        // While this waited the region may have begun to change cores: what is proposed now would miss the luggage.
-        if peer.is_frozen() {
-            return Err(WireError::ServerBusy { retry_after: RETRY_AFTER });
+        // While this waited the region may have lost the keys to a split, or begun to change cores: what is proposed now would miss the luggage.
+        if peer.is_frozen() || peer.region().epoch != epoch {
+            return Err(peer.epoch_not_match());
         }
         self.check_failure()?;
         let outcome = peer.propose(proposal);
@@ -228,6 +236,13 @@ impl Shard {
             keys_only: scan.keys_only,
             reverse: scan.reverse,
         };
+        if !has_context {
+            // The store routed it here; by now the region may be smaller.
+            match scan.reverse {
+                true => checks::key_in_region_inclusive(&peer.region(), &stored_end(&scan.end))?,
+                false => checks::key_in_region(&peer.region(), &Zone::Raw.stored(&scan.start))?,
+            }
+        }
         let (start, end) = range_of(peer, &scan.start, &scan.end, has_context && !scan.reverse)?;
         let mut page = Page::default();
         if start >= end || scan.limit == 0 {
@@ -238,15 +253,20 @@ impl Shard {
         for (key, value) in &scanned.pairs {
             page.pairs.push(caller_key(key), value);
         }
-        if scanned.limited {
-            page.resume = scanned.pairs.last().map(|(key, _)| resume_after(caller_key(key), scan.reverse));
-        }
+        page.resume = match scanned.pairs.last() {
+            Some((key, _)) if scanned.limited => Some(resume_after(caller_key(key), scan.reverse)),
+            // The region ends before the range does.
+            _ if scan.reverse && start > Zone::Raw.stored(&scan.start) => Some(caller_key(&start).to_vec()),
+            _ if !scan.reverse && end < stored_end(&scan.end) => Some(caller_key(&end).to_vec()),
+            _ => None,
+        };
         Ok(RawReply::Page(page))
     }
 
     /// Scans region after region until a limit or the end of the range.
     async fn scan(&self, mut scan: Scan, deadline: Option<pinion_runtime::Instant>) -> RawAnswer {
         let mut page = Page::default();
+        let mut attempts = 0;
         scan.bytes_max = scan.bytes_max.min(self.0.limits.scan_bytes_max);
         while scan.limit > 0 {
             if deadline.is_some_and(|deadline| pinion_runtime::now() >= deadline) {
@@ -262,25 +282,39 @@ impl Shard {
                 false => {}
             }
             let request = RawRequest { context: None, deadline, call: RawCall::Scan(part) };
-            let RawReply::Page(got) = self.routed(request).await? else {
-                return Err(WireError::Internal("a scan was answered with something else".to_owned()));
+            let got = match self.routed(request).await {
+                Ok(RawReply::Page(got)) => got,
+                Ok(_) => {
+                    return Err(WireError::Internal("a scan was answered with something else".to_owned()));
+                }
+                // A split has moved the border.
+                Err(WireError::KeyNotInRegion { .. }) if attempts < ROUTE_ATTEMPTS_MAX => {
+                    attempts += 1;
+                    pinion_runtime::sleep(ROUTE_WAIT).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             for (key, value) in got.pairs.iter() {
                 page.pairs.push(key, value);
             }
             scan.limit -= got.pairs.len().min(scan.limit);
             scan.bytes_max = scan.bytes_max.saturating_sub(got.pairs.size_bytes());
-            if got.resume.is_some() || scan.limit == 0 || scan.bytes_max == 0 {
-                let more = got.resume.or_else(|| (!ends_at(&scan, &border)).then_some(border));
-                page.resume = more.filter(|_| !page.pairs.is_empty());
-                return Ok(RawReply::Page(page));
+            let is_last = got.resume.is_none() && ends_at(&scan, &border);
+            if is_last {
+                break;
             }
-            if ends_at(&scan, &border) {
+            let last = got.pairs.iter().last().map(|(key, _)| resume_after(key, scan.reverse));
+            let limited = got.resume.is_some() && got.resume == last;
+            // A region that was split since its border was looked up ends before it.
+            let next = got.resume.unwrap_or(border);
+            if limited || scan.limit == 0 || scan.bytes_max == 0 {
+                page.resume = Some(next);
                 break;
             }
             match scan.reverse {
-                true => scan.end = border,
-                false => scan.start = border,
+                true => scan.end = next,
+                false => scan.start = next,
             }
         }
         Ok(RawReply::Page(page))
@@ -301,14 +335,24 @@ impl Shard {
     /// Removes a range region by region.
     async fn delete_range(&self, family: ColumnFamily, start: Vec<u8>, end: Vec<u8>) -> RawAnswer {
         let mut scan = Scan { family, start, end, ..Scan::default() };
+        let mut attempts = 0;
         loop {
             let border = self
                 .region_border(&scan)
                 .ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?;
             let last = ends_at(&scan, &border);
             let end = if last { scan.end.clone() } else { border.clone() };
-            let call = RawCall::DeleteRange { family, start: scan.start, end };
-            self.routed(RawRequest::new(call)).await?;
+            let call = RawCall::DeleteRange { family, start: scan.start.clone(), end };
+            match self.routed(RawRequest::new(call)).await {
+                Ok(_) => {}
+                // A split has moved the border.
+                Err(WireError::KeyNotInRegion { .. }) if attempts < ROUTE_ATTEMPTS_MAX => {
+                    attempts += 1;
+                    pinion_runtime::sleep(ROUTE_WAIT).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             if last {
                 return Ok(RawReply::Done);
             }
@@ -318,65 +362,112 @@ impl Shard {
 
     /// Does a batch: in one piece when its keys are of one region, else by region if the caller allows that.
     async fn batch(&self, operations: Operations, atomicity: Atomicity) -> RawAnswer {
-        let mut parts: Vec<(RegionId, Vec<usize>)> = Vec::new();
-        {
-            let router = self.router();
-            let mut places: HashMap<RegionId, usize> = HashMap::default();
-            for (index, operation) in operations.iter().enumerate() {
-                let key = Zone::Raw.stored(operation.key);
-                let route = router
-                    .find(&key)
-                    .ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?;
-                let place = *places.entry(route.region.id).or_insert_with(|| {
-                    parts.push((route.region.id, Vec::new()));
-                    parts.len() - 1
-                });
-                parts[place].1.push(index);
-            }
-        }
         let writes = operations.iter().any(|operation| operation.kind != OperationKind::Get);
-        if parts.len() <= 1 {
-            return self.routed(RawRequest::new(RawCall::Batch { operations, atomicity })).await;
-        }
-        if writes && atomicity == Atomicity::Whole {
-            return Err(WireError::BatchSpansRegions);
-        }
-        let calls = parts.iter().map(|(_, indexes)| {
-            let mut part = Operations::with_capacity(indexes.len(), operations.size_bytes());
-            for &index in indexes {
-                part.push(operations.at(index));
-            }
-            self.routed(RawRequest::new(RawCall::Batch { operations: part, atomicity }))
-        });
-        let answers = futures_util::future::join_all(calls).await;
         let mut results = Results::new(operations.len());
-        for ((_, indexes), answer) in parts.iter().zip(answers) {
-            merge(&mut results, indexes, answer);
+        let mut rest: Vec<usize> = (0..operations.len()).collect();
+        for _ in 0..ROUTE_ATTEMPTS_MAX {
+            let mut parts = self.by_region(&operations, &rest)?;
+            if parts.len() > 1 && writes && atomicity == Atomicity::Whole {
+                return Err(WireError::BatchSpansRegions);
+            }
+            let calls = parts.iter().map(|indexes| {
+                let mut part = Operations::with_capacity(indexes.len(), operations.size_bytes());
+                for &index in indexes {
+                    part.push(operations.at(index));
+                }
+                self.routed(RawRequest::new(RawCall::Batch { operations: part, atomicity }))
+            });
+            let mut answers = futures_util::future::join_all(calls).await;
+            if answers.len() == 1 && rest.len() == operations.len() && !is_border_moved(&answers[0]) {
+                return answers.remove(0);
+            }
+            rest.clear();
+            for (indexes, answer) in parts.drain(..).zip(answers) {
+                match is_border_moved(&answer) {
+                    true => rest.extend(indexes),
+                    false => merge(&mut results, &indexes, answer),
+                }
+            }
+            if rest.is_empty() {
+                return Ok(RawReply::Results(results));
+            }
+            pinion_runtime::sleep(ROUTE_WAIT).await;
         }
+        merge(&mut results, &rest, Err(WireError::ServerBusy { retry_after: RETRY_AFTER }));
         Ok(RawReply::Results(results))
     }
 
+    /// The operations with these indexes, by the region of their keys.
+    fn by_region(&self, operations: &Operations, indexes: &[usize]) -> Result<Vec<Vec<usize>>, WireError> {
+        let router = self.router();
+        let mut parts: Vec<Vec<usize>> = Vec::new();
+        let mut places: HashMap<RegionId, usize> = HashMap::default();
+        for &index in indexes {
+            let key = Zone::Raw.stored(operations.at(index).key);
+            let route =
+                router.find(&key).ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?;
+            let place = *places.entry(route.region.id).or_insert_with(|| {
+                parts.push(Vec::new());
+                parts.len() - 1
+            });
+            parts[place].push(index);
+        }
+        Ok(parts)
+    }
+
     /// Does a batch whose keys are all of one region: reads first, then the writes as one command.
-    async fn batch_in_region(&self, peer: &Rc<Peer>, operations: &Operations) -> RawAnswer {
+    async fn batch_in_region(&self, peer: &Rc<Peer>, epoch: Epoch, operations: &Operations) -> RawAnswer {
         let mut results = Results::done(operations.len());
         let mut batch = WriteBatch::default();
+        let mut on_disk = Vec::new();
         for (index, Operation { family, key, kind }) in operations.iter().enumerate() {
             let key = key_of(peer, key)?;
             match kind {
-                OperationKind::Get => match peer.get(family, &key).await {
-                    Ok(Some(value)) => results.set_value(index, &value),
-                    Ok(None) => results.set_not_found(index),
-                    Err(error) => results.set_error(index, wire_error(&error)),
+                OperationKind::Get => match peer.get_cached(family, &key) {
+                    Some(found) => set_found(&mut results, index, found),
+                    None => on_disk.push((index, family, key)),
                 },
                 OperationKind::Put { value, ttl } => batch.put(family, &key, &sealed(peer, value, ttl)),
                 OperationKind::Delete => batch.delete(family, &key),
             }
         }
+        if !on_disk.is_empty() {
+            // Nothing was written since the first read: all see the same.
+            let snapshot = peer.tree().snapshot();
+            for (index, family, key) in on_disk {
+                set_found(&mut results, index, peer.get_in(&snapshot, family, &key).await);
+            }
+        }
         if !batch.is_empty() {
-            self.write(peer, batch).await?;
+            self.write(peer, epoch, batch).await?;
         }
         Ok(RawReply::Results(results))
     }
+}
+
+fn set_found(results: &mut Results, index: usize, found: Result<Option<ReadValue>, ShardError>) {
+    match found {
+        Ok(Some(value)) => results.set_value(index, &value),
+        Ok(None) => results.set_not_found(index),
+        Err(error) => results.set_error(index, wire_error(&error)),
+    }
+}
+
+/// Whether a call without a context was refused only because a region moved or was split since it was routed: it was not done, and is to be routed
+/// again. A call with several keys may have to be parted anew; its maker sees to that.
+fn was_elsewhere(error: &WireError, call: &RawCall) -> bool {
+    match error {
+        WireError::EpochNotMatch { .. } => true,
+        WireError::KeyNotInRegion { .. } => {
+            !matches!(call, RawCall::Batch { .. } | RawCall::DeleteRange { .. } | RawCall::Scan(_))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a part of a batch was refused because its keys are of several regions now.
+fn is_border_moved(answer: &RawAnswer) -> bool {
+    matches!(answer, Err(WireError::KeyNotInRegion { .. }))
 }
 
 /// The stored form of a key, if it lies in the peer's region.
@@ -384,6 +475,14 @@ fn key_of(peer: &Peer, key: &[u8]) -> Result<Vec<u8>, WireError> {
     let stored = Zone::Raw.stored(key);
     checks::key_in_region(&peer.region(), &stored)?;
     Ok(stored)
+}
+
+/// The stored form of a range that lies in the peer's region as a whole.
+fn whole_range_of(peer: &Peer, start: &[u8], end: &[u8]) -> Result<(Vec<u8>, Vec<u8>), WireError> {
+    let (region, start, end) = (peer.region(), Zone::Raw.stored(start), stored_end(end));
+    checks::key_in_region(&region, &start)?;
+    checks::key_in_region_inclusive(&region, &end)?;
+    Ok((start, end))
 }
 
 /// The stored form of a range, clipped to the peer's region. With a context the range must begin in the region.

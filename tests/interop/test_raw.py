@@ -109,7 +109,9 @@ def test_scan(run):
         assert not has_resume_key(answer)
         answer = await store.raw.scan(**span, limit=3, keysOnly=True)
         assert pairs(answer) == [(b"scan-000", b""), (b"scan-001", b""), (b"scan-002", b"")]
-        assert answer.page.resumeKey == b"scan-003"
+        assert b"scan-002" < answer.page.resumeKey <= b"scan-003"
+        answer = await store.raw.scan(start=answer.page.resumeKey, end=b"scan.", limit=1)
+        assert [key for key, _ in pairs(answer)] == [b"scan-003"]
         answer = await store.raw.scan(**span, limit=2, reverse=True)
         assert [key for key, _ in pairs(answer)] == [b"scan-099", b"scan-098"]
         answer = await store.raw.scan(**span, limit=0)

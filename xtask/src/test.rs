@@ -55,23 +55,24 @@ pub(crate) struct SimArguments {
     /// Only campaigns whose name contains this
     #[arg(long)]
     campaign: Option<String>,
-    /// Succeed when the tree has no simulator campaigns yet
-    #[arg(long, hide = true)]
-    if_present: bool,
+    /// Fail every operation of the disk in turn, not only some of them
+    #[arg(long)]
+    every_io: bool,
 }
 
 /// `cargo xtask sim`: the campaigns of tests/sim, each over the range of seeds that the environment names.
 pub(crate) fn sim(arguments: &SimArguments) -> Result<()> {
-    if arguments.if_present && !workspace::has_test("pinion", "sim")? {
-        eprintln!("no simulator campaigns in this tree yet: skipped");
-        return Ok(());
-    }
-    eprintln!("to play one seed again: cargo xtask sim --seeds 1 --from SEED");
+    eprintln!(
+        "to play one seed again: cargo xtask sim --seeds 1 --from SEED; with PINION_SIM_LOG=1 it says what the store does"
+    );
     let mut cargo = shell::cargo(["test", "--release", "--package", "pinion", "--test", "sim", "--"]);
     cargo.args(arguments.campaign.as_deref());
     cargo.args(["--nocapture", "--test-threads", "2"]);
     cargo.env("PINION_SIM_SEEDS", arguments.seeds.to_string());
     cargo.env("PINION_SIM_FROM", arguments.from.to_string());
+    if arguments.every_io {
+        cargo.env("PINION_SIM_IO_STRIDE", "1");
+    }
     shell::run(&mut cargo)
 }
 

@@ -1,7 +1,7 @@
 //! What there is in the workspace: its root, its packages and their targets.
 
 use crate::shell;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 /// The folder with the workspace's Cargo.toml.
@@ -26,16 +26,4 @@ pub(crate) fn build_release(package: &str, binary: &str, features: &[&str]) -> R
         bail!("cargo built {binary}, but not at {}", path.display());
     }
     Ok(path)
-}
-
-/// Whether `package` has a test target with this name.
-pub(crate) fn has_test(package: &str, test: &str) -> Result<bool> {
-    let metadata = shell::output(&mut shell::cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cargo metadata")?;
-    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
-    let targets =
-        packages.iter().filter(|p| p["name"] == package).filter_map(|p| p["targets"].as_array()).flatten();
-    Ok(targets.into_iter().any(|target| {
-        target["name"] == test && target["kind"].as_array().is_some_and(|k| k.contains(&"test".into()))
-    }))
 }

@@ -14,12 +14,13 @@ use super::manifest_file::ManifestFile;
 use crate::Error;
 use crate::log::{Durability, Log, Record};
 use crate::manifest::{ManifestEdit, TreeState};
-use crate::tree::EditSink;
+use crate::tree::{EditSink, Turn};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use pinion_types::RegionId;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 pub(crate) const KIND_EDIT: u8 = 1;
 pub(crate) const KIND_STATE: u8 = 2;
@@ -40,6 +41,7 @@ pub(crate) struct ManifestLog {
     directory: PathBuf,
     edits_max: usize,
     meta: RefCell<Bytes>,
+    checkpointing: Rc<Turn>,
     /// Edit records in the log since the manifest file was written.
     since_checkpoint: Cell<usize>,
     /// The log's sequence of the last record whose edit the tree's state has. Those behind it may be on their way: the log has them, and
@@ -59,6 +61,7 @@ impl ManifestLog {
             directory,
             edits_max,
             meta: RefCell::new(meta),
+            checkpointing: Rc::default(),
             since_checkpoint: Cell::new(0),
             checkpointed: Cell::new(0),
         }
@@ -94,10 +97,12 @@ impl ManifestLog {
         self.installed.set(sequence.max(self.installed.get()));
     }
 
-    /// Writes the manifest file anew; the edit records that `state` has are then superfluous. It must be the tree's present state.
-    pub(crate) async fn checkpoint(&self, state: TreeState) -> Result<(), Error> {
+    /// Writes the manifest file anew, with what `state` says is the tree's present state; the edit records that it has are then superfluous.
+    pub(crate) async fn checkpoint(&self, state: impl FnOnce() -> TreeState) -> Result<(), Error> {
+        // One at a time: they write the same file, and an older one must not come last.
+        let _turn = self.checkpointing.take().await;
         let through = self.installed.get();
-        let file = ManifestFile { meta: self.meta(), state };
+        let file = ManifestFile { meta: self.meta(), state: state() };
         file.write(&self.directory).await?;
         self.since_checkpoint.set(0);
         self.checkpointed.set(through);
@@ -123,7 +128,7 @@ impl ManifestLog {
 }
 
 /// How a tree makes its edits durable: in the log.
-pub(crate) struct LogSink(pub(crate) std::rc::Rc<ManifestLog>);
+pub(crate) struct LogSink(pub(crate) Rc<ManifestLog>);
 
 impl EditSink for LogSink {
     fn commit(&self, edit: ManifestEdit) -> LocalBoxFuture<'_, Result<(), Error>> {
@@ -137,7 +142,6 @@ mod tests {
     use crate::log::LogConfig;
     use pinion_runtime::{fs, sim};
     use pinion_types::CoreId;
-    use std::rc::Rc;
 
     #[test]
     fn an_edit_on_its_way_is_not_made_superfluous() {
@@ -162,11 +166,15 @@ mod tests {
                 while log.last_sequence(stream) == 0 {
                     pinion_runtime::yield_now().await;
                 }
-                manifest.checkpoint(state).await.unwrap();
+                manifest.checkpoint(|| state).await.unwrap();
                 assert_eq!(manifest.checkpointed_through(), 0);
                 committing.await.unwrap();
-                manifest.checkpoint(next).await.unwrap();
+                manifest.checkpoint(|| next.clone()).await.unwrap();
                 assert_eq!(manifest.checkpointed_through(), 1);
+                // Two at once do not get into each other's way.
+                let two = (manifest.checkpoint(|| next.clone()), manifest.checkpoint(|| next.clone()));
+                let (first, second) = futures_util::future::join(two.0, two.1).await;
+                first.and(second).unwrap();
             });
         });
     }

@@ -6,6 +6,7 @@
 //!
 //! Writers feel debt as a delay that grows with it, long before anything would have to stop.
 
+use super::statistics::count;
 use super::{Engine, OpenRegion};
 use crate::Error;
 use pinion_runtime::{Lane, spawn_in};
@@ -137,8 +138,10 @@ impl Engine {
         // What the memtable holds is durable in the log before a table may hold it.
         self.0.log.sync().await?;
         region.tree.flush().await?;
+        count(&self.0.counters.flushes);
         if region.manifest.wants_checkpoint() {
-            region.manifest.checkpoint(region.tree.state()).await?;
+            region.manifest.checkpoint(|| region.tree.state()).await?;
+            count(&self.0.counters.checkpoints);
         }
         self.release(region);
         self.0.maintenance.ring();
@@ -167,7 +170,11 @@ impl Engine {
                 continue;
             };
             region.busy.update(|busy| busy + 1);
-            let compacted = region.tree.compact_once().await.map(drop);
+            let compacted = region.tree.compact_once().await;
+            if matches!(compacted, Ok(true)) {
+                count(&self.0.counters.compactions);
+            }
+            let compacted = compacted.map(drop);
             region.busy.update(|busy| busy - 1);
             self.note(&compacted, "compaction", &region).await;
         }

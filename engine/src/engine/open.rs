@@ -6,6 +6,7 @@
 use super::edits::{KIND_EDIT, KIND_META, KIND_STATE};
 use super::maintenance::Maintenance;
 use super::manifest_file::ManifestFile;
+use super::statistics::{Counters, count};
 use super::{Engine, EngineOptions, Inner};
 use crate::Error;
 use crate::cache::BlockCache;
@@ -75,6 +76,7 @@ impl Opening {
             tree_env,
             regions: RefCell::default(),
             maintenance: Maintenance::default(),
+            counters: Counters::default(),
             closing: Cell::new(false),
         }));
         let mut found = Vec::new();
@@ -99,7 +101,8 @@ impl Engine {
         let region = self.region(id).expect("the region was just opened");
         // A start is the moment to shorten the next one: edits that pile up are checkpointed.
         if stream.edits.len() > self.0.options.edits_max {
-            region.manifest.checkpoint(region.tree.state()).await?;
+            region.manifest.checkpoint(|| region.tree.state()).await?;
+            count(&self.0.counters.checkpoints);
         }
         self.release(&region);
         Ok(recovered)

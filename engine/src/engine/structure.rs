@@ -5,6 +5,7 @@
 //! record, from which the next start comes to the same end.
 
 use super::edits::{KIND_META, KIND_STATE, LogSink, ManifestLog, payload};
+use super::statistics::count;
 use super::{Engine, OpenRegion, RecoveredRegion};
 use crate::Error;
 use crate::log::{Durability, LogEntry, Record};
@@ -86,17 +87,19 @@ impl Engine {
     }
 
     /// Splits a region whose entry at `position` says so: it keeps what is before `parent`'s new end, and each child gets its part. Tables
-    /// are shared by hard links, each with the bound of its new owner.
+    /// are shared by hard links, each with the bound of its new owner. `narrowed` is called when the parent's tree no longer has the children's
+    /// keys, before anything else runs: whoever reads must know by then.
     pub async fn split(
         &self,
         id: RegionId,
         position: (LogIndex, Term),
         parent: NewTree,
         children: Vec<NewTree>,
+        narrowed: impl FnOnce(),
     ) -> Result<Vec<RecoveredRegion>, Error> {
         let region = self.region(id).ok_or(Error::NoSuchRegion { region: id })?;
         self.hold(&region).await;
-        let split = self.split_held(&region, position, parent, children).await;
+        let split = self.split_held(&region, position, parent, children, narrowed).await;
         region.held.set(false);
         self.0.maintenance.ring();
         split
@@ -108,6 +111,7 @@ impl Engine {
         position: (LogIndex, Term),
         parent: NewTree,
         children: Vec<NewTree>,
+        narrowed: impl FnOnce(),
     ) -> Result<Vec<RecoveredRegion>, Error> {
         self.flush(region).await?;
         let whole = region.tree.state();
@@ -135,7 +139,9 @@ impl Engine {
         split.await?;
         region.manifest.set_meta(parent.meta);
         region.tree.install(kept).await?;
+        narrowed();
         region.manifest.installed(sequence);
+        count(&self.0.counters.splits);
         self.open_made(made).await
     }
 
@@ -194,6 +200,7 @@ impl Engine {
             Record::Compact { stream, index: packed.compacted.0, term: packed.compacted.1 },
             Record::HardState { stream, term, vote, commit },
         ];
+        count(&self.0.counters.moves);
         records.extend(packed.entries.iter().map(|entry| Record::Entry {
             stream,
             index: entry.index,

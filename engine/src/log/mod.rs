@@ -122,6 +122,8 @@ struct Inner {
     failure: RefCell<Option<String>>,
     /// A rewrite of what is small in the oldest segment is on its way.
     reclaiming: Cell<bool>,
+    segments_reused: Cell<u64>,
+    records_rewritten: Cell<u64>,
 }
 
 /// The index.
@@ -321,6 +323,11 @@ impl Log {
             return Err(Error::ChecksumMismatch { file: path, offset: start, expected, got });
         }
         Ok(Bytes::copy_from_slice(payload))
+    }
+
+    /// Segments made of files that had been segments before, and records written again, since the log was opened.
+    pub fn reuse(&self) -> (u64, u64) {
+        (self.0.segments_reused.get(), self.0.records_rewritten.get())
     }
 
     /// The stream's entries up to here were applied: they need not stay in memory.

@@ -118,6 +118,7 @@ impl Log {
             for (rewrite, payload) in rewrites.iter().zip(&payloads) {
                 records += usize::from(state.write_again(rewrite, payload.as_ref(), group, writer.body()));
             }
+            self.0.records_rewritten.update(|count| count + records as u64);
             super::Ticket::waiting(writer.appended(records, Durability::Sync))
         };
         self.write_pending();

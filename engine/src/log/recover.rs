@@ -106,6 +106,8 @@ pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Re
         writer: RefCell::new(Writer::new(next_group)),
         failure: RefCell::default(),
         reclaiming: Cell::new(false),
+        segments_reused: Cell::new(0),
+        records_rewritten: Cell::new(0),
         config,
     }));
     log.begin_epoch(next_group).await?;

@@ -10,6 +10,7 @@ use crate::Error;
 use pinion_runtime::fs::{self, Buffer, File, OpenOptions};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Bytes of zeros that are written at a time.
 const FILL_BYTES: usize = 1 << 20;
@@ -17,6 +18,9 @@ const FILL_BYTES: usize = 1 << 20;
 pub(super) const PROVISIONAL: &str = "spare.tmp";
 /// Dead segments that are kept to be written again; more are removed.
 const DEAD_SEGMENTS_MAX: usize = 2;
+
+/// How long a full disk is left alone before another segment is tried.
+const FULL_DISK_WAIT: Duration = Duration::from_millis(100);
 
 /// One file of the log.
 pub(super) struct Segment {
@@ -162,13 +166,16 @@ impl Log {
         }
         let log = self.clone();
         pinion_runtime::spawn(async move {
-            let prepared = log.make_spare().await;
-            log.0.segments.borrow_mut().preparing = false;
-            match prepared {
+            match log.make_spare().await {
                 Ok(()) => log.0.segments.borrow_mut().disk_full = false,
-                Err(error) if error.is_disk_full() => log.0.segments.borrow_mut().disk_full = true,
+                Err(error) if error.is_disk_full() => {
+                    log.0.segments.borrow_mut().disk_full = true;
+                    // Whoever asks meanwhile would find the disk as full.
+                    pinion_runtime::sleep(FULL_DISK_WAIT).await;
+                }
                 Err(error) => log.fail(&error),
             }
+            log.0.segments.borrow_mut().preparing = false;
             log.write_pending();
         });
     }
@@ -192,7 +199,10 @@ impl Log {
         };
         let path = directory.join(segment_name(number));
         let old = match dead {
-            Some(dead) => directory.join(segment_name(dead)),
+            Some(dead) => {
+                self.0.segments_reused.update(|count| count + 1);
+                directory.join(segment_name(dead))
+            }
             None => {
                 let provisional = directory.join(PROVISIONAL);
                 fill(&provisional, bytes).await?;
@@ -213,8 +223,7 @@ impl Log {
         for number in &surplus {
             let path = directory.join(segment_name(*number));
             fs::remove_file(&path).await.map_err(|source| Error::io(&path, source))?;
-        }
-        if !surplus.is_empty() {
+            // One after the other, oldest first: removals that became durable in another order would look like a file that was lost.
             fs::sync_dir(&directory).await.map_err(|source| Error::io(&directory, source))?;
         }
         Ok(())

@@ -141,6 +141,7 @@ pub(super) struct Writer {
     told: u64,
     marker_waits: bool,
     failed: bool,
+    closed: bool,
 }
 
 impl Writer {
@@ -156,6 +157,7 @@ impl Writer {
             told: next_group - 1,
             marker_waits: false,
             failed: false,
+            closed: false,
         }
     }
 
@@ -260,6 +262,8 @@ impl Log {
         while self.0.segments.borrow().preparing || self.0.reclaiming.get() {
             pinion_runtime::sleep(CLOSE_WAIT).await;
         }
+        // From here on the directory may be another log's: a marker that still waits must not write to it.
+        self.0.writer.borrow_mut().closed = true;
         Ok(())
     }
 
@@ -400,6 +404,9 @@ impl Log {
             let idle = {
                 let mut writer = log.0.writer.borrow_mut();
                 writer.marker_waits = false;
+                if writer.closed {
+                    return;
+                }
                 writer.in_flight.is_empty() && !writer.failed && writer.durable_through > writer.told
             };
             if !idle {

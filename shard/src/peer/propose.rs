@@ -5,7 +5,7 @@ use crate::command::{self, CommandsBuilder, CompareAndSwap, Header, NewRegion};
 use bytes::Bytes;
 use pinion_capnp::WireError;
 use pinion_runtime::mailbox::oneshot;
-use pinion_types::{LogIndex, Term};
+use pinion_types::{Epoch, LogIndex, Term};
 use std::collections::VecDeque;
 
 /// Bytes of commands in one entry before the next entry begins.
@@ -42,6 +42,13 @@ pub(crate) enum Proposal {
 /// Whoever waits for a command.
 pub(super) type Waiter = oneshot::Sender<Outcome>;
 
+/// An entry in the making, and the region's epoch when its commands were checked: if the region is another by the time it is applied, it is
+/// refused, because its keys may be another region's by then.
+struct Dated {
+    epoch: Epoch,
+    making: Making,
+}
+
 /// An entry in the making, with those who wait for its commands.
 enum Making {
     Commands { builder: CommandsBuilder, waiters: Vec<Waiter> },
@@ -51,7 +58,7 @@ enum Making {
 
 /// Commands that wait for the core's turn, in the order in which they came.
 #[derive(Default)]
-pub(super) struct Pending(VecDeque<Making>);
+pub(super) struct Pending(VecDeque<Dated>);
 
 /// An entry that waits to be applied, with those who wait for it.
 pub(super) struct Proposed {
@@ -60,15 +67,21 @@ pub(super) struct Proposed {
     pub(super) waiters: Vec<Waiter>,
 }
 
+impl Making {
+    fn empty() -> Self {
+        Self::Commands { builder: CommandsBuilder::default(), waiters: Vec::new() }
+    }
+}
+
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    fn push(&mut self, proposal: Proposal, waiter: Waiter) {
+    fn push(&mut self, proposal: Proposal, epoch: Epoch, waiter: Waiter) {
         match proposal {
             Proposal::Write(batch) => {
-                let (builder, waiters) = self.shared_entry(batch.len());
+                let (builder, waiters) = self.shared_entry(batch.len(), epoch);
                 builder.write(&batch);
                 waiters.push(waiter);
             }
@@ -77,31 +90,34 @@ impl Pending {
             Proposal::CompareAndSwap(command) => {
                 let mut builder = CommandsBuilder::default();
                 builder.compare_and_swap(&command);
-                self.0.push_back(Making::Commands { builder, waiters: vec![waiter] });
-                self.0
-                    .push_back(Making::Commands { builder: CommandsBuilder::default(), waiters: Vec::new() });
+                self.make(epoch, Making::Commands { builder, waiters: vec![waiter] });
+                self.make(epoch, Making::empty());
             }
-            Proposal::Split(new) => self.0.push_back(Making::Split { new, waiter }),
+            Proposal::Split(new) => self.make(epoch, Making::Split { new, waiter }),
             Proposal::Compact(index, term) => {
-                self.0.push_back(Making::Compact { index, term });
+                self.make(epoch, Making::Compact { index, term });
                 let _ = waiter.send(Outcome::Done);
             }
         }
     }
 
+    fn make(&mut self, epoch: Epoch, making: Making) {
+        self.0.push_back(Dated { epoch, making });
+    }
+
     /// The entry that unconditional writes go to.
-    fn shared_entry(&mut self, bytes: usize) -> (&mut CommandsBuilder, &mut Vec<Waiter>) {
+    fn shared_entry(&mut self, bytes: usize, epoch: Epoch) -> (&mut CommandsBuilder, &mut Vec<Waiter>) {
         let fits = match self.0.back() {
-            Some(Making::Commands { builder, .. }) => {
-                builder.count() == 0 || builder.byte_len() + bytes <= ENTRY_BYTES_MAX
+            Some(Dated { epoch: there, making: Making::Commands { builder, .. } }) => {
+                *there == epoch && (builder.count() == 0 || builder.byte_len() + bytes <= ENTRY_BYTES_MAX)
             }
             _ => false,
         };
         if !fits {
-            self.0.push_back(Making::Commands { builder: CommandsBuilder::default(), waiters: Vec::new() });
+            self.make(epoch, Making::empty());
         }
         match self.0.back_mut() {
-            Some(Making::Commands { builder, waiters }) => (builder, waiters),
+            Some(Dated { making: Making::Commands { builder, waiters }, .. }) => (builder, waiters),
             _ => unreachable!("an entry for commands was just put there"),
         }
     }
@@ -109,18 +125,20 @@ impl Pending {
 
 impl Peer {
     /// Takes a proposal for the core's next turn. The receiver gets the outcome; dropping it undoes nothing.
+    /// It is refused if the region's epoch is another than now by the time it is applied.
     pub(crate) fn propose(&self, proposal: Proposal) -> oneshot::Receiver<Outcome> {
         let (waiter, outcome) = oneshot::channel();
-        self.pending.borrow_mut().push(proposal, waiter);
+        let epoch = self.region.borrow().epoch;
+        self.pending.borrow_mut().push(proposal, epoch, waiter);
         outcome
     }
 
     /// Makes entries of what is pending and gives them to Raft.
     pub(crate) fn propose_pending(&self) {
         let mut making = std::mem::take(&mut *self.pending.borrow_mut()).0;
-        for entry in making.drain(..) {
-            let header = Header { stamp_ms: self.stamp.tick(), epoch: self.region.borrow().epoch };
-            let (data, waiters) = match entry {
+        for Dated { epoch, making } in making.drain(..) {
+            let header = Header { stamp_ms: self.stamp.tick(), epoch };
+            let (data, waiters) = match making {
                 Making::Commands { builder, .. } if builder.count() == 0 => continue,
                 Making::Commands { mut builder, waiters } => (builder.finish(header), waiters),
                 Making::Split { new, waiter } => (command::encode_split(header, &new), vec![waiter]),

@@ -4,7 +4,7 @@ use super::Peer;
 use crate::error::ShardError;
 use crate::value;
 use pinion_engine::table::Value;
-use pinion_engine::tree::{IterOptions, Tree};
+use pinion_engine::tree::{IterOptions, Tree, TreeSnapshot};
 use pinion_types::ColumnFamily;
 
 /// A caller's value as the tree keeps it; dereferences to the caller's bytes.
@@ -70,10 +70,32 @@ impl Peer {
         family: ColumnFamily,
         key: &[u8],
     ) -> Result<Option<ReadValue>, ShardError> {
-        let stored = match self.tree.get_cached(family, key) {
-            Some(stored) => stored,
-            None => self.tree.get(family, key).await?,
-        };
+        match self.get_cached(family, key) {
+            Some(found) => found,
+            None => self.opened(self.tree.get(family, key).await?),
+        }
+    }
+
+    /// The same where no block must be read from disk; `None` where one must.
+    pub(crate) fn get_cached(
+        &self,
+        family: ColumnFamily,
+        key: &[u8],
+    ) -> Option<Result<Option<ReadValue>, ShardError>> {
+        self.tree.get_cached(family, key).map(|stored| self.opened(stored))
+    }
+
+    /// The same as of a snapshot of this peer's tree.
+    pub(crate) async fn get_in(
+        &self,
+        snapshot: &TreeSnapshot,
+        family: ColumnFamily,
+        key: &[u8],
+    ) -> Result<Option<ReadValue>, ShardError> {
+        self.opened(snapshot.get(family, key).await?)
+    }
+
+    fn opened(&self, stored: Option<Value>) -> Result<Option<ReadValue>, ShardError> {
         let value = stored.map(ReadValue::new).transpose()?;
         // The clock is asked only where the answer depends on it.
         Ok(value.filter(|value| value.expiry_ms().is_none() || !value.is_expired(self.stamp.tick())))

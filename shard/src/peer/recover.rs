@@ -39,6 +39,16 @@ impl Peer {
             let width = u64::try_from(range.len().max(1)).unwrap_or(1);
             range.start + usize::try_from(pinion_runtime::random_u64() % width).unwrap_or(0)
         });
+        log::debug!(
+            "core {}: region {id} [{:?}, {:?}) generation {}, flushed {}, commit {commit}, log {} to {}, term {term}",
+            shard.0.core,
+            String::from_utf8_lossy(&meta.region.start),
+            String::from_utf8_lossy(&meta.region.end),
+            found.generation,
+            found.tree.flushed().0,
+            log.first_index(id),
+            log.last_index(id),
+        );
         let node = RawNode::new(config, storage).map_err(|error| raft_error(id, &error))?;
         let peer = Rc::new(Self {
             id,

@@ -3,13 +3,10 @@
 //! A round is one failure of a server that serves, after a number of acknowledged writes, and every fourth round has one more, of the
 //! server that starts again: a fifth of all failures hit the start-up.
 
-use crate::connection::Connection;
 use crate::medium::{Medium, run};
-use crate::model::Model;
-use crate::random::Random;
 use crate::server::{Launch, Server};
-use crate::workload::{self, Session};
 use anyhow::{Context, Result, bail};
+use pinion_workload::{Connection, Model, Random, Session, session};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -85,7 +82,7 @@ pub(crate) fn campaign(plan: &Plan, medium: Box<dyn Medium + Send>, random: Rand
 fn rounds(plan: &Plan, medium: Box<dyn Medium + Send>, random: Random, tally: &mut Tally) -> Result<u64> {
     let server = plan.launch.start(&medium.data_dir())?.ready()?;
     split(plan, &server)?;
-    let mut round = Round { server, medium, model: Model::new(workload::keys(WRITERS)), random };
+    let mut round = Round { server, medium, model: Model::new(session::keys(WRITERS)), random };
     for number in 1..=plan.rounds {
         let before = round.model.acknowledged();
         round = on_runtime(round, plan.writes, tally).with_context(|| format!("round {number}"))?;
@@ -115,9 +112,9 @@ fn rounds(plan: &Plan, medium: Box<dyn Medium + Send>, random: Random, tally: &m
 /// Splits the one region that there is at first, so that every core has one.
 fn split(plan: &Plan, server: &Server) -> Result<()> {
     let cores = server.addresses().len();
-    let keys = workload::keys(WRITERS);
+    let keys = session::keys(WRITERS);
     for core in 1..cores {
-        let border = workload::slice(WRITERS * core / cores).start;
+        let border = session::slice(WRITERS * core / cores).start;
         let key = std::str::from_utf8(&keys[border])?;
         let program = plan.launch.program.to_str().context("the program's path is not UTF-8")?;
         run(program, &["region", "split", key, "--connect", &server.addresses()[0]])?;
@@ -157,16 +154,16 @@ async fn serve_and_fail(mut round: Round, writes: u64) -> Result<(Round, u64)> {
     let session = Rc::new(Session::new(std::mem::replace(&mut round.model, Model::new(Vec::new()))));
     let address = |index: usize| &round.server.addresses()[index % round.server.addresses().len()];
     let first = Connection::connect(address(0)).await?;
-    workload::verify(&session, &first, &mut round.random).await?;
+    session::verify(&session, &first, &mut round.random).await?;
     let before = session.acknowledged();
     let mut tasks = Vec::new();
     for index in 0..CONNECTIONS {
         let connection = Rc::new(Connection::connect(address(index)).await?);
         for call in 0..DEPTH {
             let (session, connection, random) = (session.clone(), connection.clone(), round.random.fork());
-            let slice = workload::slice(index * DEPTH + call);
+            let slice = session::slice(index * DEPTH + call);
             tasks.push(pinion_runtime::spawn(async move {
-                workload::write(&session, &*connection, slice, random).await;
+                session::write(&session, &*connection, slice, random).await;
             }));
         }
     }
@@ -175,7 +172,7 @@ async fn serve_and_fail(mut round: Round, writes: u64) -> Result<(Round, u64)> {
         for _ in 0..DEPTH {
             let (session, connection, random) = (session.clone(), connection.clone(), round.random.fork());
             tasks.push(pinion_runtime::spawn(async move {
-                workload::read(&session, &*connection, random).await;
+                session::read(&session, &*connection, random).await;
             }));
         }
     }
@@ -239,7 +236,7 @@ fn look(mut round: Round) -> Result<Round> {
     pinion_runtime::machine::block_on(async move {
         let session = Session::new(std::mem::replace(&mut round.model, Model::new(Vec::new())));
         let connection = Connection::connect(&round.server.addresses()[0]).await?;
-        workload::verify(&session, &connection, &mut round.random).await?;
+        session::verify(&session, &connection, &mut round.random).await?;
         round.model = session.model.into_inner();
         anyhow::Ok(round)
     })?

@@ -2,8 +2,8 @@
 //! would find no fault in anybody.
 
 use crate::medium::Medium;
-use crate::random::Random;
 use anyhow::{Result, ensure};
+use pinion_workload::Random;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;

@@ -2,18 +2,12 @@
 //!
 //! `cargo xtask torture` builds and runs this. Several connections write, overwrite, delete and batch; others read all the while. At a
 //! random moment the medium fails or the process is killed, a fifth of the times during its start. After the restart every key is
-//! compared with what the clients know ([`model`]).
+//! compared with what the clients know ([`pinion_workload::model`]).
 
 mod campaign;
-mod connection;
 mod device_check;
 mod medium;
-mod model;
-mod random;
 mod server;
-mod store;
-mod value;
-mod workload;
 
 use anyhow::{Context, Result};
 use campaign::Plan;
@@ -21,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use medium::device::Device;
 use medium::filesystem::Filesystem;
 use medium::{Folder, Medium};
-use random::Random;
+use pinion_workload::Random;
 use server::Launch;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -3,8 +3,8 @@
 pub(crate) mod device;
 pub(crate) mod filesystem;
 
-use crate::random::Random;
 use anyhow::{Context, Result, bail};
+use pinion_workload::Random;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

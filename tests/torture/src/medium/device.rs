@@ -4,8 +4,8 @@
 //! sector by sector.
 
 use super::{Medium, Mount, run, text};
-use crate::random::Random;
 use anyhow::{Context, Result, bail, ensure};
+use pinion_workload::Random;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -86,7 +86,7 @@ impl Medium for Device {
     }
 
     fn fail(&mut self, random: &mut Random) -> Result<()> {
-        let answer = self.control(&format!("cut {}", random.next()))?;
+        let answer = self.control(&format!("cut {}", random.number()))?;
         ensure!(answer.contains("\"failed\":false"), "the device could not be cut: {answer}");
         eprintln!("  cut: {answer}");
         Ok(())

@@ -5,8 +5,8 @@
 //! metadata is kept and data not: files that look whole and hold zeros.
 
 use super::{Medium, Mount, run, text};
-use crate::random::Random;
 use anyhow::Result;
+use pinion_workload::Random;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

@@ -15,7 +15,7 @@ use crate::random::Random;
 const HEADER_LEN: usize = 16;
 
 /// The value of `key` at `version`, with a body of `body_len` bytes.
-pub(crate) fn encode(key: &[u8], version: u64, body_len: u32) -> Vec<u8> {
+pub fn encode(key: &[u8], version: u64, body_len: u32) -> Vec<u8> {
     let key_len = u32::try_from(key.len()).expect("keys are short here");
     let mut value =
         Vec::with_capacity(HEADER_LEN + key.len() + usize::try_from(body_len).expect("64-bit machine"));
@@ -28,7 +28,7 @@ pub(crate) fn encode(key: &[u8], version: u64, body_len: u32) -> Vec<u8> {
 }
 
 /// The version of `key` that `value` is; an error says what is wrong with it.
-pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<u64, String> {
+pub fn decode(key: &[u8], value: &[u8]) -> Result<u64, String> {
     let (version, rest) = value.split_first_chunk().ok_or("a value shorter than its header")?;
     let (key_len, rest) = rest.split_first_chunk().ok_or("a value shorter than its header")?;
     let (body_len, rest) = rest.split_first_chunk().ok_or("a value shorter than its header")?;
@@ -51,7 +51,7 @@ fn body(key: &[u8], version: u64, len: u32) -> impl Iterator<Item = u8> {
     let seed =
         key.iter().fold(version, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     let mut random = Random::new(seed);
-    let words = std::iter::repeat_with(move || random.next().to_le_bytes()).flatten();
+    let words = std::iter::repeat_with(move || random.number().to_le_bytes()).flatten();
     words.take(usize::try_from(len).expect("64-bit machine"))
 }
 

@@ -17,19 +17,23 @@ const HISTORY_MAX: usize = 256;
 
 /// A key, by its place in the order of all keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct KeyIndex(pub(crate) usize);
+pub struct KeyIndex(pub usize);
 
 /// What a write leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A value.
     Put,
+    /// Nothing.
     Delete,
 }
 
 /// What a read found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Observed {
+pub enum Observed {
+    /// The value of this version.
     Version(u64),
+    /// Nothing.
     Absent,
 }
 
@@ -59,7 +63,7 @@ struct History {
 
 /// An answer that no correct store can give.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Violation(String);
+pub struct Violation(String);
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,7 +75,7 @@ impl std::error::Error for Violation {}
 
 /// The histories of all keys.
 #[derive(Debug)]
-pub(crate) struct Model {
+pub struct Model {
     keys: Vec<Vec<u8>>,
     histories: Vec<History>,
     /// Writes of one call that are not known to have happened or not.
@@ -81,7 +85,7 @@ pub(crate) struct Model {
 
 impl Model {
     /// A store that has none of `keys`, which ascend.
-    pub(crate) fn new(keys: Vec<Vec<u8>>) -> Self {
+    pub fn new(keys: Vec<Vec<u8>>) -> Self {
         assert!(keys.is_sorted(), "the model keeps the keys in their order");
         let absent = Write { version: 0, kind: Kind::Delete, state: State::Acknowledged };
         let histories = keys
@@ -92,30 +96,32 @@ impl Model {
     }
 
     /// How many writes were acknowledged so far.
-    pub(crate) fn acknowledged(&self) -> u64 {
+    pub fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
     /// How many writes are not known to have happened or not.
-    pub(crate) fn open(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.open_batches.iter().map(Vec::len).sum()
     }
 
-    pub(crate) fn key_count(&self) -> usize {
+    /// How many keys there are.
+    pub fn key_count(&self) -> usize {
         self.keys.len()
     }
 
-    pub(crate) fn key(&self, key: KeyIndex) -> &[u8] {
+    /// A key's bytes.
+    pub fn key(&self, key: KeyIndex) -> &[u8] {
         &self.keys[key.0]
     }
 
     /// The place of a key that the store returned, if it is one of ours.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<KeyIndex> {
+    pub fn find(&self, key: &[u8]) -> Option<KeyIndex> {
         self.keys.binary_search_by(|known| known.as_slice().cmp(key)).ok().map(KeyIndex)
     }
 
     /// Begins one call that writes these keys, each once; gives their versions.
-    pub(crate) fn begin_write(&mut self, writes: &[(KeyIndex, Kind)]) -> Vec<(KeyIndex, u64)> {
+    pub fn begin_write(&mut self, writes: &[(KeyIndex, Kind)]) -> Vec<(KeyIndex, u64)> {
         let mut batch = Vec::with_capacity(writes.len());
         for &(key, kind) in writes {
             let history = &mut self.histories[key.0];
@@ -136,7 +142,7 @@ impl Model {
     }
 
     /// The store said that the call was done.
-    pub(crate) fn acknowledge(&mut self, batch: &[(KeyIndex, u64)]) {
+    pub fn acknowledge(&mut self, batch: &[(KeyIndex, u64)]) {
         self.close(batch, State::Acknowledged);
         for &(key, version) in batch {
             let history = &mut self.histories[key.0];
@@ -149,7 +155,7 @@ impl Model {
     ///
     /// # Errors
     /// When a read has shown it all the same.
-    pub(crate) fn refuse(&mut self, batch: &[(KeyIndex, u64)]) -> Result<(), Violation> {
+    pub fn refuse(&mut self, batch: &[(KeyIndex, u64)]) -> Result<(), Violation> {
         self.close(batch, State::Void);
         for &(key, version) in batch {
             if self.histories[key.0].floor >= version {
@@ -171,7 +177,7 @@ impl Model {
     }
 
     /// What a read that begins now must at least show; [`Model::observe`] takes it back.
-    pub(crate) fn begin_read(&self, key: KeyIndex) -> u64 {
+    pub fn begin_read(&self, key: KeyIndex) -> u64 {
         self.histories[key.0].floor
     }
 
@@ -180,7 +186,7 @@ impl Model {
     /// # Errors
     /// When no correct store can answer so: an acknowledged write is missing, a read went back in time, or something is there that was
     /// never written.
-    pub(crate) fn observe(&mut self, key: KeyIndex, floor: u64, observed: Observed) -> Result<(), Violation> {
+    pub fn observe(&mut self, key: KeyIndex, floor: u64, observed: Observed) -> Result<(), Violation> {
         let history = &self.histories[key.0];
         let remembered = history.writes.front().is_some_and(|write| write.version <= floor);
         if !remembered {
@@ -209,7 +215,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::observe`], and when a batch happened in part.
-    pub(crate) fn settle(&mut self, observed: &[Observed]) -> Result<(), Violation> {
+    pub fn settle(&mut self, observed: &[Observed]) -> Result<(), Violation> {
         assert_eq!(observed.len(), self.keys.len(), "a restart is checked over all keys");
         for (index, &observed) in observed.iter().enumerate() {
             let key = KeyIndex(index);
@@ -255,7 +261,7 @@ impl Model {
     }
 
     /// A violation at `key`, with what is known of the key.
-    pub(crate) fn violation(&self, key: KeyIndex, what: &str) -> Violation {
+    pub fn violation(&self, key: KeyIndex, what: &str) -> Violation {
         let history = &self.histories[key.0];
         let newest: Vec<String> = history
             .writes

@@ -11,10 +11,11 @@ use std::time::Duration;
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// One connection.
-pub(crate) struct Connection(Client);
+pub struct Connection(Client);
 
 impl Connection {
-    pub(crate) async fn connect(address: &str) -> Result<Self> {
+    /// Connects to `address`, as in `127.0.0.1:20160`.
+    pub async fn connect(address: &str) -> Result<Self> {
         let address = address.parse().with_context(|| format!("not an address: {address}"))?;
         Ok(Self(Client::connect(address).await?.with_timeout(ANSWER_MAX)))
     }

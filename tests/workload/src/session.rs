@@ -32,20 +32,21 @@ const REFUSALS_MAX: u32 = 1000;
 const FAMILY: ColumnFamily = ColumnFamily::Default;
 
 /// Keys for `writers` writers, ascending.
-pub(crate) fn keys(writers: usize) -> Vec<Vec<u8>> {
+pub fn keys(writers: usize) -> Vec<Vec<u8>> {
     (0..writers)
         .flat_map(|writer| (0..SLICE_LEN).map(move |index| format!("w{writer:03}-{index:04}").into_bytes()))
         .collect()
 }
 
 /// The keys of one writer.
-pub(crate) fn slice(writer: usize) -> Range<usize> {
+pub fn slice(writer: usize) -> Range<usize> {
     writer * SLICE_LEN..(writer + 1) * SLICE_LEN
 }
 
 /// What writers and readers of one server share.
-pub(crate) struct Session {
-    pub(crate) model: RefCell<Model>,
+pub struct Session {
+    /// What may be in the store.
+    pub model: RefCell<Model>,
     stop: Cell<bool>,
     /// What ended the session before its time.
     fault: RefCell<Option<Violation>>,
@@ -55,7 +56,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(model: Model) -> Self {
+    /// A session that nobody has begun.
+    pub fn new(model: Model) -> Self {
         Self {
             model: RefCell::new(model),
             stop: Cell::new(false),
@@ -66,29 +68,32 @@ impl Session {
     }
 
     /// Tells writers and readers to end after the call that they are at.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.stop.set(true);
     }
 
-    pub(crate) fn stopped(&self) -> bool {
+    /// Whether it is over.
+    pub fn stopped(&self) -> bool {
         self.stop.get()
     }
 
-    pub(crate) fn acknowledged(&self) -> u64 {
+    /// Writes that were acknowledged so far, by this session and those before it.
+    pub fn acknowledged(&self) -> u64 {
         self.model.borrow().acknowledged()
     }
 
-    pub(crate) fn reads(&self) -> u64 {
+    /// Reads that were checked.
+    pub fn reads(&self) -> u64 {
         self.reads.get()
     }
 
     /// The first violation that a reader or writer saw.
-    pub(crate) fn fault(&self) -> Result<(), Violation> {
+    pub fn fault(&self) -> Result<(), Violation> {
         self.fault.take().map_or(Ok(()), Err)
     }
 
     /// Why the last writer gave up, for a report.
-    pub(crate) fn last_unknown(&self) -> String {
+    pub fn last_unknown(&self) -> String {
         self.unknown.borrow().clone().unwrap_or_else(|| "none gave up".to_owned())
     }
 
@@ -101,7 +106,7 @@ impl Session {
 }
 
 /// Writes to the keys of `slice` until the session stops, or an answer leaves open what happened.
-pub(crate) async fn write<S: Store>(session: &Session, store: &S, slice: Range<usize>, mut random: Random) {
+pub async fn write<S: Store>(session: &Session, store: &S, slice: Range<usize>, mut random: Random) {
     let mut refusals = 0;
     while !session.stopped() && refusals < REFUSALS_MAX {
         let (batch, call) = next_write(&mut session.model.borrow_mut(), &slice, &mut random);
@@ -197,7 +202,7 @@ fn new_value(model: &Model, (key, version): (KeyIndex, u64), random: &mut Random
 }
 
 /// Reads anywhere until the session stops or the connection breaks.
-pub(crate) async fn read<S: Store>(session: &Session, store: &S, mut random: Random) {
+pub async fn read<S: Store>(session: &Session, store: &S, mut random: Random) {
     while !session.stopped() {
         let first = random.index(session.model.borrow().key_count());
         let seen = if random.below(8) == 0 {
@@ -272,7 +277,7 @@ fn observe(session: &Session, key: KeyIndex, floor: u64, value: Option<&[u8]>) -
 }
 
 /// Compares everything that the store holds with the model, right after a start: nobody writes yet.
-pub(crate) async fn verify<S: Store>(session: &Session, store: &S, random: &mut Random) -> Result<()> {
+pub async fn verify<S: Store>(session: &Session, store: &S, random: &mut Random) -> Result<()> {
     let observed = scan_all(session, store).await?;
     session.model.borrow_mut().settle(&observed)?;
     for _ in 0..SPOT_CHECKS {

@@ -5,7 +5,7 @@ use std::future::Future;
 
 /// What became of a call, as far as its caller knows.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// It was done.
     Done(RawReply),
     /// It was not done, and never will be.
@@ -15,13 +15,13 @@ pub(crate) enum Answer {
 }
 
 /// Whoever answers raw calls.
-pub(crate) trait Store: 'static {
+pub trait Store: 'static {
     /// Makes one call.
     fn call(&self, call: RawCall) -> impl Future<Output = Answer>;
 }
 
 /// What a caller may conclude from the store's answer. An error that does not say that nothing was done says nothing.
-pub(crate) fn conclude(answer: RawAnswer) -> Answer {
+pub fn conclude(answer: RawAnswer) -> Answer {
     match answer {
         Ok(RawReply::Results(results)) => match results.first_error().cloned() {
             Some(error) => conclude_error(error),

@@ -1,0 +1,17 @@
+//! Whole stores in the simulator: what they lose when power, disks and connections fail. Nothing, is the claim.
+//!
+//! - [`power`]: power cuts at any moment, during starts too;
+//! - [`io_failures`]: every operation of the disk failed once, and from then on;
+//! - [`replay`]: the same seed gives the same run in another process.
+//!
+//! `cargo xtask sim` runs them over many seeds, which it names in the environment (`PINION_SIM_FROM`, `PINION_SIM_SEEDS`); as plain tests they
+//! run over a few. Each prints what it has reached, and fails when that leaves something out.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod coverage;
+mod io_failures;
+mod power;
+mod replay;
+mod seeds;
+mod store;

@@ -1,0 +1,156 @@
+//! A store on a simulated host: cores that listen, sizes so small that a second sees what takes a real store days.
+
+use pinion_capnp::server::{Services, serve};
+use pinion_capnp::{Limits, RawCall, RawRequest, RawService};
+use pinion_engine::log::LogConfig;
+use pinion_engine::tree::TreeOptions;
+use pinion_engine::{EngineOptions, Statistics};
+use pinion_runtime::net::TcpListener;
+use pinion_runtime::sim::{Host, Simulation};
+use pinion_runtime::{fs, spawn};
+use pinion_shard::{AdmissionLimits, CorePort, Shard, ShardLimits, StoreAdmin, ports};
+use pinion_types::CoreId;
+use pinion_workload::store::{Answer, Store, conclude};
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Core 0's port.
+const PORT: u16 = 20160;
+/// How long a call is on its way that does not come over a connection.
+const CALL_TAKES: Duration = Duration::from_micros(20);
+/// How often the driver looks whether a start has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+fn options(core: CoreId) -> EngineOptions {
+    EngineOptions {
+        data_dir: "/store".into(),
+        core,
+        log: LogConfig { core, segment_bytes: 512 << 10, cache_bytes: 128 << 10, ..LogConfig::default() },
+        tree: TreeOptions {
+            memtable_bytes: 64 << 10,
+            table_bytes: 64 << 10,
+            level0_tables: 2,
+            level_ratio: 4,
+            ..TreeOptions::default()
+        },
+        cache_bytes: 256 << 10,
+        memtables_bytes_max: 256 << 10,
+        replay_bytes_max: 1 << 20,
+        edits_max: 4,
+    }
+}
+
+fn limits() -> ShardLimits {
+    ShardLimits {
+        admission: AdmissionLimits { calls_max: 1000, bytes_max: 16 << 20 },
+        log_entries_max: 100,
+        log_bytes_max: 256 << 10,
+        scan_bytes_max: 1 << 20,
+    }
+}
+
+/// One life of a store: from a start to a stop or a failure.
+pub(crate) struct Life {
+    cores: u16,
+    started: Rc<RefCell<Vec<Result<Shard, String>>>>,
+}
+
+impl Life {
+    /// Starts the cores on a host that is up.
+    pub(crate) fn begin(host: &Host, cores: u16) -> Self {
+        let started: Rc<RefCell<Vec<_>>> = Rc::default();
+        for (core, port) in (0..cores).zip(ports(usize::from(cores))) {
+            let (started, address) = (started.clone(), host.address(PORT + core));
+            // Nobody waits for a core: it ends with the host.
+            drop(host.spawn_core(CoreId(core), async move {
+                match start(CoreId(core), port).await {
+                    Ok(shard) => {
+                        accept(&shard, TcpListener::bind(address).unwrap());
+                        started.borrow_mut().push(Ok(shard));
+                        std::future::pending::<()>().await;
+                    }
+                    Err(error) => started.borrow_mut().push(Err(error)),
+                }
+            }));
+        }
+        Self { cores, started }
+    }
+
+    /// Runs the world until every core serves (true), or the host lost its power (false).
+    ///
+    /// # Panics
+    /// When a core refuses to start although its disk did not fail.
+    pub(crate) fn wait(&self, simulation: &Simulation, host: &Host) -> bool {
+        let ended = || self.started.borrow().len() == usize::from(self.cores) || self.refused().is_some();
+        simulation.run_until(LOOK_EVERY, || !host.is_up() || ended());
+        if !host.is_up() {
+            return false;
+        }
+        if let Some(error) = self.refused() {
+            panic!("a core does not start: {error}");
+        }
+        true
+    }
+
+    /// Why a core did not start, if one did not.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.started.borrow().iter().find_map(|started| started.as_ref().err().cloned())
+    }
+
+    /// Why cores stopped serving, if any did.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.started.borrow().iter().flatten().filter_map(Shard::failure).collect()
+    }
+
+    /// What the cores' storage has done in this life.
+    pub(crate) fn statistics(&self) -> Vec<Statistics> {
+        let started = self.started.borrow();
+        started.iter().flatten().map(|shard| shard.engine().statistics()).collect()
+    }
+}
+
+async fn start(core: CoreId, port: CorePort) -> Result<Shard, String> {
+    // The server does this before its cores start.
+    fs::create_dir_durably("/", "store").await.map_err(|error| error.to_string())?;
+    Shard::start(options(core), limits(), port).await.map_err(|error| error.to_string())
+}
+
+fn accept(shard: &Shard, listener: TcpListener) {
+    let admin = StoreAdmin::new(shard.clone(), "test", Rc::from([]));
+    let services = Rc::new(Services { raw: shard.clone(), admin });
+    let limits = Rc::new(Limits::default());
+    spawn(async move {
+        while let Ok(stream) = listener.accept().await {
+            let (services, limits) = (services.clone(), limits.clone());
+            spawn(async move { drop(serve(stream, services, limits).await) });
+        }
+    });
+}
+
+/// The addresses of a store's cores.
+pub(crate) fn addresses(host: &Host, cores: u16) -> Vec<String> {
+    (0..cores).map(|core| host.address(PORT + core).to_string()).collect()
+}
+
+/// A core asked without a connection.
+pub(crate) struct Local(pub(crate) Shard);
+
+impl Local {
+    /// Starts the only core of a store, on the host that this runs on.
+    pub(crate) async fn start() -> Result<Self, String> {
+        Ok(Self(start(CoreId(0), ports(1).remove(0)).await?))
+    }
+}
+
+impl Store for Local {
+    fn call(&self, call: RawCall) -> impl Future<Output = Answer> {
+        let answer = self.0.call(RawRequest::new(call));
+        async move {
+            // What is in memory is answered at once, and a caller that never waits would never let go.
+            pinion_runtime::sleep(CALL_TAKES).await;
+            conclude(answer.await)
+        }
+    }
+}
