@@ -4,7 +4,7 @@
 //! - [`plan`]: settings made into what each core gets;
 //! - [`mod@run`]: the cores' life: start, ready, stop.
 
-mod data_dir;
+pub(crate) mod data_dir;
 mod plan;
 mod run;
 

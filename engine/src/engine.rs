@@ -3,6 +3,7 @@
 //! - [`open`]: what the log and the manifests say after a start;
 //! - [`edits`]: manifest edits as records of the log, and manifest files as their checkpoints;
 //! - [`maintenance`]: which tree to flush or compact next;
+//! - [`examine()`]: a stopped store as a start would find it;
 //! - [`Statistics`], counters of all that;
 //! - [`structure`]: steps that touch several trees or streams: making regions, splitting, moving between cores.
 //!
@@ -12,6 +13,7 @@
 //! start finds without a record is removed; what it finds with a record is kept.
 
 mod edits;
+mod examine;
 mod maintenance;
 mod manifest_file;
 mod open;
@@ -19,6 +21,7 @@ mod options;
 mod statistics;
 mod structure;
 
+pub use examine::{ExaminedRegion, ExaminedStore, examine};
 pub use open::{Opening, RecoveredRegion};
 pub use options::{EngineOptions, core_directory, cores_directory, regions_directory};
 pub use statistics::Statistics;

@@ -13,7 +13,7 @@ pub mod tree;
 
 pub use compaction::CompactionStep;
 pub use engine::{
-    Engine, EngineOptions, NewTree, Opening, PackedRegion, RecoveredRegion, Statistics, core_directory,
-    cores_directory, regions_directory,
+    Engine, EngineOptions, ExaminedRegion, ExaminedStore, NewTree, Opening, PackedRegion, RecoveredRegion,
+    Statistics, core_directory, cores_directory, examine, regions_directory,
 };
 pub use error::{Error, Result};

@@ -164,7 +164,7 @@ pub(crate) enum RegionCommand {
     },
 }
 
-fn family(name: &str) -> Result<ColumnFamily, String> {
+pub(crate) fn family(name: &str) -> Result<ColumnFamily, String> {
     ColumnFamily::from_name(name)
         .ok_or_else(|| format!("no such family: {name:?}; there are default, lock and write"))
 }

@@ -1,6 +1,9 @@
 //! Options of the modes that have to do with a store on this machine.
 
+use super::raw::{Output, family};
 use clap::{Args, Subcommand};
+use pinion_types::ColumnFamily;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Options of `pinion server`. What is not given comes from the environment, then the file, then the default.
@@ -63,6 +66,9 @@ pub(crate) struct InspectArguments {
     /// The data directory of a stopped store.
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Plain, global = true)]
+    pub(crate) output: Output,
     /// What to show; without it, an overview.
     #[command(subcommand)]
     pub(crate) command: Option<InspectCommand>,
@@ -80,8 +86,11 @@ pub(crate) enum InspectCommand {
     /// A raw key's versions.
     Key {
         /// The key.
-        key: String,
-        /// The key is written in hexadecimal.
+        key: OsString,
+        /// The column family: default, lock or write.
+        #[arg(long = "cf", default_value = "default", value_parser = family, value_name = "FAMILY")]
+        family: ColumnFamily,
+        /// The key is written in hexadecimal, and values are printed so.
         #[arg(long)]
         hex: bool,
     },

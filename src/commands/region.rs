@@ -70,7 +70,7 @@ fn print_plain(info: &RegionInfo) {
 }
 
 /// A bound for people: the zone's letter, a colon, the caller's key. `open` stands for a bound that is none.
-fn bound(stored: &[u8], open: &str) -> String {
+pub(crate) fn bound(stored: &[u8], open: &str) -> String {
     for (zone, name) in [(Zone::System, "system"), (Zone::Raw, "raw"), (Zone::Transactional, "txn")] {
         if let Some(key) = zone.caller_key(stored) {
             return format!("{name}:{}", Escaped(key));

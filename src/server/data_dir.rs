@@ -33,6 +33,24 @@ pub(crate) async fn open(path: &Path) -> Result<DirLock> {
     Ok(lock)
 }
 
+/// Takes the directory of a stopped store for looking at it; nothing in it is changed but the lock.
+pub(crate) async fn open_to_look(path: &Path) -> Result<DirLock> {
+    let (shown, file) = (path.display(), path.join(FORMAT_FILE));
+    if !fs::exists(&file).await.with_context(|| format!("cannot look at {shown}"))? {
+        bail!("{shown} has no file {FORMAT_FILE}: it is not a data directory of Pinion");
+    }
+    check(&fs::read(&file).await?).with_context(|| format!("{}", file.display()))?;
+    match fs::lock(path.join(LOCK_FILE)).await {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            bail!(
+                "the data directory {shown} is in use by another process: stop it before looking at its files"
+            )
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot lock the data directory {shown}")),
+    }
+}
+
 /// Checks that the directory is of this format; an empty one becomes so.
 pub(crate) async fn check_format(path: &Path) -> Result<()> {
     let shown = path.display();

@@ -110,7 +110,10 @@ impl Engine {
 }
 
 /// The state and the meta that the manifest file and the edits after it make.
-fn replay_edits(file: ManifestFile, stream: &RecoveredStream) -> Result<(TreeState, Bytes), Error> {
+pub(super) fn replay_edits(
+    file: ManifestFile,
+    stream: &RecoveredStream,
+) -> Result<(TreeState, Bytes), Error> {
     let ManifestFile { mut meta, mut state } = file;
     let damaged = |what| Error::ManifestDamaged { what };
     for (_, edit) in &stream.edits {

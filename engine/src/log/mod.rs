@@ -29,7 +29,7 @@ mod tests;
 
 pub use format::{ReadBody, ReadRecord, Record};
 pub use inspect::{GroupSummary, SegmentSummary, inspect};
-pub use recover::{Recovered, RecoveredStream};
+pub use recover::{Examined, Recovered, RecoveredStream, examine};
 pub use writer::Ticket;
 
 use crate::Error;

@@ -8,6 +8,7 @@
 //! 4. Records are taken in by stream and sequence.
 //! 5. A new segment with a higher epoch is begun before anything is appended.
 
+use super::format::GROUP_HEADER;
 use super::format::{
     BLOCK, BadHeader, GroupHeader, ReadBody, ReadRecord, SegmentHeader, VERSION, decode_records, group_bytes,
     segment_number,
@@ -15,11 +16,11 @@ use super::format::{
 use super::segments::{PROVISIONAL, Segment, Segments};
 use super::stream::{Latest, Place, Slot, Stream};
 use super::writer::Writer;
-use super::{Inner, Log, LogConfig, State};
+use super::{Inner, Log, LogConfig, LogEntry, State};
 use crate::Error;
 use bytes::Bytes;
 use pinion_runtime::fs::{self, File, OpenOptions};
-use pinion_types::{LogIndex, RegionId, Term};
+use pinion_types::{CoreId, LogIndex, RegionId, Term};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,19 @@ pub struct Recovered {
     pub structures: Vec<Bytes>,
     /// Groups that were cut off: written, never acknowledged, behind a hole.
     pub cut_groups: u64,
+}
+
+/// What a log holds, without opening it.
+#[derive(Clone, Debug, Default)]
+pub struct Examined {
+    /// What a start would find.
+    pub recovered: Recovered,
+    /// Segments with a header.
+    pub segments: usize,
+    /// Groups that count.
+    pub groups: usize,
+    /// Entries of each stream that are in the files, by index.
+    pub entries: BTreeMap<RegionId, BTreeMap<LogIndex, LogEntry>>,
 }
 
 /// What a start finds of a stream.
@@ -65,9 +79,51 @@ struct FoundGroup {
     records: Vec<ReadRecord>,
 }
 
+/// What a start would find in the log in `directory`, with the entries that it holds. Nothing is changed.
+///
+/// # Errors
+/// Whatever a start would refuse: damage below what was acknowledged, a missing segment, another format.
+pub async fn examine(directory: &Path, core: CoreId) -> Result<Examined, Error> {
+    let Scanned { live, .. } = scan(directory, core, None).await?;
+    let mut reading = Reading::new(live.first().map_or(1, |first| first.header.first_group));
+    let mut entries: BTreeMap<RegionId, BTreeMap<LogIndex, LogEntry>> = BTreeMap::new();
+    for position in 0..live.len() {
+        let path = &live[position].path;
+        let bytes = fs::read(path).await.map_err(|source| Error::io(path, source))?;
+        reading.read_segment(&live, position, &bytes)?;
+        for (_, group) in reading.groups.iter().filter(|(at, _)| *at == position) {
+            let body = usize::try_from(group.offset).unwrap_or(usize::MAX) + GROUP_HEADER;
+            for record in &group.records {
+                if let ReadBody::Entry { index, term, offset, len } = record.body {
+                    let payload = Bytes::copy_from_slice(&bytes[body + offset..][..len]);
+                    let entry = LogEntry { index, term, payload };
+                    entries.entry(record.stream).or_default().insert(index, entry);
+                }
+            }
+        }
+    }
+    reading.check_oldest(directory, &live)?;
+    let (segments, groups) = (live.len(), reading.groups.len());
+    let mut state = State::default();
+    let cut = reading.cut;
+    state.replay(reading.groups);
+    for (id, stream) in &state.streams {
+        if let Some(entries) = entries.get_mut(id) {
+            entries.retain(|index, entry| stream.term(*index) == Some(entry.term));
+        }
+    }
+    entries.retain(|id, _| state.streams.contains_key(id));
+    Ok(Examined { recovered: state.recovered(cut), segments, groups, entries })
+}
+
 /// Opens the log in `directory`.
 pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Recovered), Error> {
-    let (live, ready) = scan(directory, &config).await?;
+    let failed = |source| Error::io(directory, source);
+    let Scanned { live, ready, useless } = scan(directory, config.core, Some(config.segment_bytes)).await?;
+    for path in &useless {
+        fs::remove_file(path).await.map_err(failed)?;
+    }
+    fs::sync_dir(directory).await.map_err(failed)?;
     let epoch = live.iter().map(|segment| segment.header.epoch).max().unwrap_or(0) + 1;
     let mut reading = Reading::new(live.first().map_or(1, |first| first.header.first_group));
     for position in 0..live.len() {
@@ -136,19 +192,29 @@ async fn reopen(path: &Path, data_sync: bool) -> Result<File, Error> {
     options.open(path).await.map_err(|source| Error::io(path, source))
 }
 
-/// Reads the directory: the live segments, oldest first, and whether the file that comes next is ready.
-async fn scan(directory: &Path, config: &LogConfig) -> Result<(Vec<Found>, bool), Error> {
+/// What is in a log's directory.
+struct Scanned {
+    /// The live segments, oldest first.
+    live: Vec<Found>,
+    /// Whether the file that comes next is ready.
+    ready: bool,
+    /// Files that are of no use.
+    useless: Vec<PathBuf>,
+}
+
+/// Reads the directory. Segments must have `segment_bytes`, if that is given.
+async fn scan(directory: &Path, core: CoreId, segment_bytes: Option<u64>) -> Result<Scanned, Error> {
     let failed = |source| Error::io(directory, source);
     let mut found: Vec<Found> = Vec::new();
-    let mut free = Vec::new();
+    let (mut free, mut useless) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory).await.map_err(failed)? {
         let path = directory.join(&entry.name);
         if entry.name == PROVISIONAL {
-            fs::remove_file(&path).await.map_err(failed)?;
+            useless.push(path);
             continue;
         }
         let Some(number) = segment_number(&entry.name) else { continue };
-        match read_header(&path, number, config).await? {
+        match read_header(&path, number, core, segment_bytes).await? {
             Some(header) => found.push(Found { path, header }),
             None => free.push((number, path, entry.len)),
         }
@@ -168,33 +234,37 @@ async fn scan(directory: &Path, config: &LogConfig) -> Result<(Vec<Found>, bool)
             return Err(Error::SegmentMissing { directory: directory.to_owned(), number });
         }
         // The file that was made ready and not come to is the next again; any other is of no use.
-        if number == next && len == config.segment_bytes {
+        if number == next && segment_bytes.is_none_or(|bytes| bytes == len) {
             ready = true;
         } else {
-            fs::remove_file(&path).await.map_err(|source| Error::io(&path, source))?;
+            useless.push(path);
         }
     }
-    fs::sync_dir(directory).await.map_err(failed)?;
-    Ok((found, ready))
+    Ok(Scanned { live: found, ready, useless })
 }
 
 /// The header of a segment, or `None` of a file that was made ready and not come to, or was given another number and not come to: its
 /// content counts for nothing.
-async fn read_header(path: &Path, number: u64, config: &LogConfig) -> Result<Option<SegmentHeader>, Error> {
+async fn read_header(
+    path: &Path,
+    number: u64,
+    core: CoreId,
+    segment_bytes: Option<u64>,
+) -> Result<Option<SegmentHeader>, Error> {
     let failed = |source| Error::io(path, source);
     let file = OpenOptions::read().open(path).await.map_err(failed)?;
     let block = file.read_at(0, BLOCK).await.map_err(failed)?;
     match SegmentHeader::decode(&block) {
         Ok(header) if header.number != number => Ok(None),
-        Ok(header) if header.core != u32::from(config.core.0) => {
+        Ok(header) if header.core != u32::from(core.0) => {
             Err(Error::corrupt(path, 12, "the segment is another core's"))
         }
-        Ok(header) if header.size != config.segment_bytes => Err(Error::SegmentSize {
-            file: path.to_owned(),
-            found: header.size,
-            configured: config.segment_bytes,
-        }),
-        Ok(header) => Ok(Some(header)),
+        Ok(header) => match segment_bytes {
+            Some(configured) if configured != header.size => {
+                Err(Error::SegmentSize { file: path.to_owned(), found: header.size, configured })
+            }
+            _ => Ok(Some(header)),
+        },
         Err(BadHeader::NotAHeader) => Ok(None),
         Err(BadHeader::Version(got)) => {
             Err(Error::UnknownVersion { file: path.to_owned(), offset: 8, got, known: VERSION })
