@@ -24,7 +24,7 @@ use workload::{Bench, Config, FRESH, LOADED};
 #[command(about = "The engine beside RocksDB and fjall")]
 struct Arguments {
     /// Engines, the one that ratios are of first
-    #[arg(long, value_delimiter = ',', default_value = "rocksdb,fjall")]
+    #[arg(long, value_delimiter = ',', default_value = "pinion,rocksdb,fjall")]
     engines: Vec<String>,
     /// Workloads; all of them by default
     #[arg(long, value_delimiter = ',')]
@@ -107,6 +107,7 @@ fn compare(arguments: &Arguments) -> Result<()> {
 
 fn measure(engine: &str, arguments: &Arguments) -> Result<()> {
     match engine {
+        "pinion" => run::<engines::pinion::Pinion>(engine, arguments),
         "rocksdb" => run::<engines::rocksdb::RocksDb>(engine, arguments),
         "fjall" => run::<engines::fjall::Fjall>(engine, arguments),
         _ => bail!("there is no engine {engine} here"),

@@ -114,6 +114,12 @@ impl Engine {
         }
     }
 
+    /// Whether no flush and no compaction is under way or due.
+    pub fn is_settled(&self) -> bool {
+        let busy = self.0.regions.borrow().values().any(|region| region.busy.get() > 0);
+        !busy && self.flush_wanted().is_none() && self.compaction_wanted().is_none()
+    }
+
     /// The region that should be flushed now, if any should.
     fn flush_wanted(&self) -> Option<Rc<OpenRegion>> {
         let regions = self.0.regions.borrow();

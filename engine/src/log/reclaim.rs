@@ -176,6 +176,7 @@ impl State {
                 *place = group;
             }
             Rewrite::Entry(_, index, place) => {
+                stream.places_change();
                 let found = stream.slot_mut(*index).filter(|slot| slot.place == *place);
                 let (Some(slot), Some(payload)) = (found, payload) else { return false };
                 let Slot { term, sequence, .. } = *slot;

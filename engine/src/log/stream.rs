@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use pinion_types::{LogIndex, RegionId, Term};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Where a record is: its group, and where in the group's body its payload begins.
@@ -46,6 +47,8 @@ pub(super) struct Stream {
     pub(super) edits: VecDeque<(u64, u64, Bytes)>,
     /// Entries up to here may go.
     pub(super) entries_released: LogIndex,
+    /// The lowest group of all slots, once it was asked for, until slots go or change places.
+    pub(super) oldest: Cell<Option<u64>>,
 }
 
 impl Stream {
@@ -66,9 +69,15 @@ impl Stream {
         self.slots.get(usize::try_from(offset).ok()?)
     }
 
+    /// The same to change. Who changes its place calls [`places_change`](Self::places_change).
     pub(super) fn slot_mut(&mut self, index: LogIndex) -> Option<&mut Slot> {
         let offset = index.0.checked_sub(self.first.0)?;
         self.slots.get_mut(usize::try_from(offset).ok()?)
+    }
+
+    /// An entry is written again at another place.
+    pub(super) fn places_change(&mut self) {
+        self.oldest.set(None);
     }
 
     /// The term of the entry at a position, the compacted one included.
@@ -96,7 +105,15 @@ impl Stream {
             self.first,
             self.slots.len()
         );
-        self.slots.truncate(usize::try_from(index.0 - self.first.0).expect("an index within memory"));
+        let kept = usize::try_from(index.0 - self.first.0).expect("an index within memory");
+        if kept < self.slots.len() {
+            self.slots.truncate(kept);
+            self.oldest.set(None);
+        }
+        // At a start groups come in any order.
+        if self.oldest.get().is_some_and(|oldest| slot.place.group < oldest) {
+            self.oldest.set(None);
+        }
         self.slots.push_back(slot);
     }
 
@@ -105,6 +122,7 @@ impl Stream {
         let end = self.first.0 + self.slots.len() as u64;
         if index < self.first || index.0 > end {
             self.slots.clear();
+            self.oldest.set(None);
         }
         self.put(index, slot);
     }
@@ -114,6 +132,7 @@ impl Stream {
         let through = entries_through.min(self.compacted.value.0);
         self.entries_released = self.entries_released.max(through);
         while self.first <= through && self.slots.pop_front().is_some() {
+            self.oldest.set(None);
             self.first = self.first.next();
         }
         while self.edits.front().is_some_and(|(sequence, ..)| *sequence <= edits_through) {
@@ -129,7 +148,10 @@ impl Stream {
     /// The lowest group that holds an entry that is needed.
     pub(super) fn oldest_entry_group(&self) -> Option<u64> {
         // Entries that were written again stand in later groups than their neighbours: the first slot's need not be the lowest.
-        self.slots.iter().map(|slot| slot.place.group).min()
+        if self.oldest.get().is_none() {
+            self.oldest.set(self.slots.iter().map(|slot| slot.place.group).min());
+        }
+        self.oldest.get()
     }
 }
 
