@@ -48,6 +48,9 @@ impl WriteBatch {
         Self::with_capacity(0)
     }
 
+    /// Bytes that an operation takes at most beside its key and its value.
+    pub const OPERATION_OVERHEAD_MAX: usize = 12;
+
     /// A batch without operations, with room for `bytes` bytes of them.
     pub fn with_capacity(bytes: usize) -> Self {
         let mut buffer = Vec::with_capacity(HEADER_LEN + bytes);
@@ -58,8 +61,15 @@ impl WriteBatch {
 
     /// Gives `key` the value `value`.
     pub fn put(&mut self, family: ColumnFamily, key: &[u8], value: &[u8]) {
+        self.put_parts(family, key, [value, &[]]);
+    }
+
+    /// The same with a value in two parts.
+    pub fn put_parts(&mut self, family: ColumnFamily, key: &[u8], value: [&[u8]; 2]) {
         self.begin(OP_PUT, family, key);
-        self.push_bytes(value);
+        self.push_len(value[0].len() + value[1].len());
+        self.bytes.extend_from_slice(value[0]);
+        self.bytes.extend_from_slice(value[1]);
     }
 
     /// Takes `key`'s value away.
@@ -133,13 +143,16 @@ impl WriteBatch {
     }
 
     fn push_bytes(&mut self, bytes: &[u8]) {
-        let mut len = bytes.len();
+        self.push_len(bytes.len());
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn push_len(&mut self, mut len: usize) {
         while len >= 0x80 {
             self.bytes.push(low_byte(len) | 0x80);
             len >>= 7;
         }
         self.bytes.push(low_byte(len));
-        self.bytes.extend_from_slice(bytes);
     }
 }
 

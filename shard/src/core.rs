@@ -112,6 +112,8 @@ impl Shard {
     pub(crate) async fn run(self) {
         while !self.0.stopping.get() {
             self.0.work.wait().await;
+            // What could not be written yet need not be collected yet: what comes meanwhile shares its entries.
+            self.0.engine.log().wait_for_place().await;
             let turn = self.collect();
             if !turn.is_empty() {
                 self.persist(turn);

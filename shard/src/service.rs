@@ -5,7 +5,7 @@ use crate::error::ShardError;
 use crate::message::{Message, Moved};
 use crate::peer::{Outcome, Peer, Proposal, ReadValue, ScanLimits};
 use crate::{checks, command, value};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pinion_capnp::{
     Atomicity, Operation, OperationKind, OperationResult, Operations, Page, RawAnswer, RawCall, RawReply,
     RawRequest, RawService, Remaining, Results, Scan, WireError,
@@ -46,23 +46,23 @@ impl Shard {
             return Err(WireError::ServerBusy { retry_after: RETRY_AFTER });
         };
         if request.context.is_some() {
-            return self.routed(request).await;
+            return self.routed(&request).await;
         }
         match request.call {
             RawCall::Scan(scan) => self.scan(scan, request.deadline).await,
             RawCall::DeleteRange { family, start, end } => self.delete_range(family, start, end).await,
-            RawCall::Batch { operations, atomicity } => self.batch(operations, atomicity).await,
-            _ => self.routed(request).await,
+            RawCall::Batch { .. } => self.batch(request).await,
+            _ => self.routed(&request).await,
         }
     }
 
     /// Brings a call whose keys are all of one region to that region's core, again if the region moves or splits meanwhile.
-    async fn routed(&self, request: RawRequest) -> RawAnswer {
+    async fn routed(&self, request: &RawRequest) -> RawAnswer {
         for _ in 0..ROUTE_ATTEMPTS_MAX {
-            let (region, core) = self.locate(&request)?;
+            let (region, core) = self.locate(request)?;
             let answer = if core == self.0.core {
                 match self.peer(region).filter(|peer| peer.serves()) {
-                    Some(peer) => Ok(self.execute(&peer, &request).await),
+                    Some(peer) => Ok(self.execute(&peer, request).await),
                     None => Err(Moved),
                 }
             } else {
@@ -142,8 +142,11 @@ impl Shard {
                 }))
             }
             RawCall::Put { family, key, value, ttl } => {
-                let mut batch = WriteBatch::default();
-                batch.put(*family, &key_of(peer, key)?, &sealed(peer, value, *ttl));
+                let key = key_of(peer, key)?;
+                let mut batch = WriteBatch::with_capacity(
+                    key.len() + value.len() + value::ENVELOPE_BYTES_MAX + WriteBatch::OPERATION_OVERHEAD_MAX,
+                );
+                batch.put_parts(*family, &key, [&envelope(peer, *ttl), value]);
                 self.write(peer, epoch, batch).await
             }
             RawCall::Delete { family, key } => {
@@ -164,7 +167,7 @@ impl Shard {
                     family: *family,
                     key: key_of(peer, key)?.into(),
                     expected: expected.as_deref().map(Bytes::copy_from_slice),
-                    new: Some(sealed(peer, value, *ttl)),
+                    new: Some([&envelope(peer, *ttl)[..], value].concat().into()),
                 };
                 self.propose(peer, epoch, Proposal::CompareAndSwap(command)).await
             }
@@ -282,7 +285,7 @@ impl Shard {
                 false => {}
             }
             let request = RawRequest { context: None, deadline, call: RawCall::Scan(part) };
-            let got = match self.routed(request).await {
+            let got = match self.routed(&request).await {
                 Ok(RawReply::Page(got)) => got,
                 Ok(_) => {
                     return Err(WireError::Internal("a scan was answered with something else".to_owned()));
@@ -343,7 +346,7 @@ impl Shard {
             let last = ends_at(&scan, &border);
             let end = if last { scan.end.clone() } else { border.clone() };
             let call = RawCall::DeleteRange { family, start: scan.start.clone(), end };
-            match self.routed(RawRequest::new(call)).await {
+            match self.routed(&RawRequest::new(call)).await {
                 Ok(_) => {}
                 // A split has moved the border.
                 Err(WireError::KeyNotInRegion { .. }) if attempts < ROUTE_ATTEMPTS_MAX => {
@@ -361,25 +364,57 @@ impl Shard {
     }
 
     /// Does a batch: in one piece when its keys are of one region, else by region if the caller allows that.
-    async fn batch(&self, operations: Operations, atomicity: Atomicity) -> RawAnswer {
+    async fn batch(&self, request: RawRequest) -> RawAnswer {
+        if self.is_of_one_region(&request.call) {
+            let answer = self.routed(&request).await;
+            if !is_border_moved(&answer) {
+                return answer;
+            }
+        }
+        let RawCall::Batch { operations, atomicity } = request.call else {
+            return Err(WireError::Internal("a batch was something else".to_owned()));
+        };
+        self.batch_by_region(&operations, atomicity).await
+    }
+
+    /// Whether all keys of a batch are of one region, as far as this core knows.
+    fn is_of_one_region(&self, call: &RawCall) -> bool {
+        let RawCall::Batch { operations, .. } = call else { return true };
+        let router = self.router();
+        let mut buffer = Vec::new();
+        let mut keys = operations.iter().map(|operation| operation.key);
+        let Some(first) = keys.next() else { return true };
+        match router.find(Zone::Raw.stored_in(first, &mut buffer)) {
+            Some(route) => keys.all(|key| route.region.contains(Zone::Raw.stored_in(key, &mut buffer))),
+            None => false,
+        }
+    }
+
+    async fn batch_by_region(&self, operations: &Operations, atomicity: Atomicity) -> RawAnswer {
         let writes = operations.iter().any(|operation| operation.kind != OperationKind::Get);
         let mut results = Results::new(operations.len());
         let mut rest: Vec<usize> = (0..operations.len()).collect();
         for _ in 0..ROUTE_ATTEMPTS_MAX {
-            let mut parts = self.by_region(&operations, &rest)?;
+            let mut parts = self.by_region(operations, &rest)?;
             if parts.len() > 1 && writes && atomicity == Atomicity::Whole {
                 return Err(WireError::BatchSpansRegions);
             }
-            let calls = parts.iter().map(|indexes| {
-                let mut part = Operations::with_capacity(indexes.len(), operations.size_bytes());
-                for &index in indexes {
-                    part.push(operations.at(index));
-                }
-                self.routed(RawRequest::new(RawCall::Batch { operations: part, atomicity }))
-            });
-            let mut answers = futures_util::future::join_all(calls).await;
-            if answers.len() == 1 && rest.len() == operations.len() && !is_border_moved(&answers[0]) {
-                return answers.remove(0);
+            let calls: Vec<_> = parts
+                .iter()
+                .map(|indexes| {
+                    let mut part = Operations::with_capacity(indexes.len(), operations.size_bytes());
+                    for &index in indexes {
+                        part.push(operations.at(index));
+                    }
+                    RawRequest::new(RawCall::Batch { operations: part, atomicity })
+                })
+                .collect();
+            let answers = futures_util::future::join_all(calls.iter().map(|call| self.routed(call))).await;
+            if let [answer] = answers.as_slice()
+                && rest.len() == operations.len()
+                && !is_border_moved(answer)
+            {
+                return answer.clone();
             }
             rest.clear();
             for (indexes, answer) in parts.drain(..).zip(answers) {
@@ -420,15 +455,23 @@ impl Shard {
         let mut results = Results::done(operations.len());
         let mut batch = WriteBatch::default();
         let mut on_disk = Vec::new();
+        let mut buffer = Vec::new();
         for (index, Operation { family, key, kind }) in operations.iter().enumerate() {
-            let key = key_of(peer, key)?;
+            let key = Zone::Raw.stored_in(key, &mut buffer);
+            checks::key_in_region(&peer.region(), key)?;
+            if !matches!(kind, OperationKind::Get) && batch.is_empty() {
+                let operation = value::ENVELOPE_BYTES_MAX + WriteBatch::OPERATION_OVERHEAD_MAX + 1;
+                batch = WriteBatch::with_capacity(operations.size_bytes() + operations.len() * operation);
+            }
             match kind {
-                OperationKind::Get => match peer.get_cached(family, &key) {
+                OperationKind::Get => match peer.get_cached(family, key) {
                     Some(found) => set_found(&mut results, index, found),
-                    None => on_disk.push((index, family, key)),
+                    None => on_disk.push((index, family, key.to_vec())),
                 },
-                OperationKind::Put { value, ttl } => batch.put(family, &key, &sealed(peer, value, ttl)),
-                OperationKind::Delete => batch.delete(family, &key),
+                OperationKind::Put { value, ttl } => {
+                    batch.put_parts(family, key, [&envelope(peer, ttl), value]);
+                }
+                OperationKind::Delete => batch.delete(family, key),
             }
         }
         if !on_disk.is_empty() {
@@ -557,15 +600,12 @@ fn resume_after(key: &[u8], reverse: bool) -> Vec<u8> {
     resume
 }
 
-/// A value in its envelope; a time to live counts from the region's present stamp.
-fn sealed(peer: &Peer, value: &[u8], ttl: Option<Duration>) -> Bytes {
-    let expiry = ttl.map(|ttl| {
+/// What stands before a value; a time to live counts from the region's present stamp.
+fn envelope(peer: &Peer, ttl: Option<Duration>) -> value::Envelope {
+    value::envelope(ttl.map(|ttl| {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         peer.stamp_ms().saturating_add(ttl)
-    });
-    let mut envelope = BytesMut::with_capacity(value.len() + value::ENVELOPE_BYTES_MAX);
-    value::seal(value, expiry, &mut envelope);
-    envelope.freeze()
+    }))
 }
 
 /// A key of the call: all of its keys are of one region when it is routed by it.

@@ -8,8 +8,6 @@
 //!
 //! Expiry is judged by the region's stamp, a time that never goes back (`stamp.rs`), and by nothing else.
 
-use bytes::{BufMut, BytesMut};
-
 const LASTING: u8 = 0;
 const EXPIRING: u8 = 1;
 
@@ -32,16 +30,29 @@ impl Opened {
     }
 }
 
-/// Appends the envelope of `value` to `to`.
-pub fn seal(value: &[u8], expiry_ms: Option<u64>, to: &mut BytesMut) {
-    match expiry_ms {
-        None => to.put_u8(LASTING),
-        Some(expiry) => {
-            to.put_u8(EXPIRING);
-            to.put_u64_le(expiry);
-        }
+/// What stands before a value that expires then, or never.
+pub fn envelope(expiry_ms: Option<u64>) -> Envelope {
+    let mut bytes = [LASTING; ENVELOPE_BYTES_MAX];
+    if let Some(expiry) = expiry_ms {
+        bytes[0] = EXPIRING;
+        bytes[1..].copy_from_slice(&expiry.to_le_bytes());
+        return Envelope { bytes, len: ENVELOPE_BYTES_MAX };
     }
-    to.put_slice(value);
+    Envelope { bytes, len: 1 }
+}
+
+/// The bytes before a value.
+pub struct Envelope {
+    bytes: [u8; ENVELOPE_BYTES_MAX],
+    len: usize,
+}
+
+impl std::ops::Deref for Envelope {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// Opens an envelope; `None` when these bytes are not one.
@@ -63,8 +74,7 @@ mod tests {
     #[test]
     fn an_envelope_opens_to_what_was_sealed() {
         for expiry in [None, Some(0), Some(u64::MAX)] {
-            let mut stored = BytesMut::new();
-            seal(b"value", expiry, &mut stored);
+            let stored = [&envelope(expiry)[..], b"value"].concat();
             let opened = open(&stored).unwrap();
             assert_eq!(opened.expiry_ms, expiry);
             assert_eq!(&stored[opened.value_offset..], b"value");

@@ -29,9 +29,16 @@ impl Zone {
     /// The stored form of a caller's key in this zone.
     pub fn stored(self, key: &[u8]) -> Vec<u8> {
         let mut stored = Vec::with_capacity(key.len() + 1);
-        stored.push(self.prefix());
-        stored.extend_from_slice(key);
+        self.stored_in(key, &mut stored);
         stored
+    }
+
+    /// The same in `buffer`, whose content is replaced and whose memory is kept.
+    pub fn stored_in<'a>(self, key: &[u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
+        buffer.clear();
+        buffer.push(self.prefix());
+        buffer.extend_from_slice(key);
+        buffer
     }
 
     /// The first stored key after the zone.

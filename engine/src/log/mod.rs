@@ -42,6 +42,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::task::Waker;
 use stream::{Latest, PayloadCache, Place, Slot, Stream};
 use writer::Writer;
 
@@ -119,6 +120,7 @@ struct Inner {
     state: RefCell<State>,
     segments: RefCell<Segments>,
     writer: RefCell<Writer>,
+    waiting_for_place: RefCell<Vec<Waker>>,
     failure: RefCell<Option<String>>,
     /// A rewrite of what is small in the oldest segment is on its way.
     reclaiming: Cell<bool>,
@@ -422,6 +424,7 @@ impl Log {
         let cause = error.to_string();
         self.0.writer.borrow_mut().fail(&self.0.directory, &cause);
         self.0.failure.borrow_mut().get_or_insert(cause);
+        self.announce_place();
     }
 }
 

@@ -160,6 +160,7 @@ pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Re
         state: RefCell::new(state),
         segments: RefCell::new(segments),
         writer: RefCell::new(Writer::new(next_group)),
+        waiting_for_place: RefCell::default(),
         failure: RefCell::default(),
         reclaiming: Cell::new(false),
         segments_reused: Cell::new(0),

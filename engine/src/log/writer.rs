@@ -267,6 +267,26 @@ impl Log {
         Ok(())
     }
 
+    /// Waits until the next group could go to the disk at once, or the log has failed. Who collects what to append until then makes one
+    /// append of it, and no group is later for it.
+    pub async fn wait_for_place(&self) {
+        std::future::poll_fn(|cx| {
+            let writer = self.0.writer.borrow();
+            let is_place = writer.in_flight.len() < self.0.config.groups_in_flight_max;
+            if is_place || writer.failed {
+                return Poll::Ready(());
+            }
+            self.0.waiting_for_place.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Wakes those who wait for a place.
+    pub(super) fn announce_place(&self) {
+        self.0.waiting_for_place.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+
     /// Gives the pending group to the disk, if it is wanted and there is a place for it.
     pub(super) fn write_pending(&self) {
         loop {
@@ -381,6 +401,8 @@ impl Log {
             return;
         }
         let durable = self.0.writer.borrow_mut().acknowledge();
+        // First, so that the next group is on its way before the answers of the last are.
+        self.announce_place();
         for group in durable {
             group.end(true);
         }

@@ -24,7 +24,7 @@ const CHUNKS_MAX: usize = 1 << (u32::BITS - UNITS_BITS);
 
 /// Where an entry is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Position(u32);
+pub(super) struct Position(pub(super) u32);
 
 /// Bytes that an arena takes at most: what positions can name.
 pub(super) const ARENA_BYTES_MAX: usize = CHUNKS_MAX * CHUNK_BYTES;

@@ -26,12 +26,14 @@ const HEIGHT_MAX: usize = 8;
 const NODES_PER_CHUNK_BITS: u32 = 4;
 /// While the numbers of a node's entries have fewer than this many leading bits in common, they are good enough.
 const SHARED_BITS_MAX: u32 = 24;
+/// The highest number that a key's bytes make.
+const PREFIX_MAX: u64 = u64::MAX >> 1;
 /// No leaf.
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone)]
 struct Node {
-    /// Eight key bytes from `skip` on, as numbers; all ones behind the last entry.
+    /// Numbers made of the keys' bytes from `skip` on ([`prefix_of`]); the highest behind the last entry.
     prefixes: [u64; FANOUT],
     /// In a leaf the entries, in an inner node the first entry of each child but the first.
     entries: [Position; FANOUT],
@@ -41,7 +43,7 @@ struct Node {
 
 impl Node {
     fn new(skip: u32) -> Self {
-        Self { prefixes: [u64::MAX; FANOUT], entries: [Position::default(); FANOUT], len: 0, skip }
+        Self { prefixes: [PREFIX_MAX; FANOUT], entries: [Position::default(); FANOUT], len: 0, skip }
     }
 
     fn len(&self) -> usize {
@@ -52,14 +54,20 @@ impl Node {
         self.len() == FANOUT
     }
 
+    /// Asks the memory for the entries before it is known which of them is needed: it answers while the numbers are compared.
+    #[inline]
+    fn touch(&self) {
+        std::hint::black_box([0, 16, 32, 48].map(|at| self.entries[at].0));
+    }
+
     /// The place of the first entry that does not come before (`key`, `sequence`).
     #[inline]
     fn search(&self, arena: &Arena, key: &[u8], sequence: u64) -> usize {
         let prefix = prefix_of(key, self.skip);
         let (runs, _) = self.prefixes.as_chunks::<RUN>();
-        let full_runs: usize = runs.iter().map(|run| usize::from(run[RUN - 1] < prefix)).sum();
-        let within: usize = match runs.get(full_runs) {
-            Some(run) => run.iter().map(|other| usize::from(*other < prefix)).sum(),
+        let full_runs = index(runs.iter().map(|run| is_below(run[RUN - 1], prefix)).sum());
+        let within = match runs.get(full_runs) {
+            Some(run) => index(run.iter().map(|other| is_below(*other, prefix)).sum()),
             None => 0,
         };
         let first = (full_runs * RUN + within).min(self.len());
@@ -106,7 +114,7 @@ impl Node {
     }
 
     fn truncate(&mut self, len: usize) {
-        self.prefixes[len..].fill(u64::MAX);
+        self.prefixes[len..].fill(PREFIX_MAX);
         self.len = count(len);
     }
 
@@ -121,7 +129,8 @@ impl Node {
     /// Whether the entries' numbers have so much in common that they should begin further on.
     fn is_coarse(&self) -> bool {
         let len = self.len();
-        len > 1 && (self.prefixes[0] ^ self.prefixes[len - 1]).leading_zeros() > SHARED_BITS_MAX
+        // The highest bit is never set.
+        len > 1 && (self.prefixes[0] ^ self.prefixes[len - 1]).leading_zeros() > SHARED_BITS_MAX + 1
     }
 }
 
@@ -417,6 +426,7 @@ impl Index {
             number = inner.children[inner.node.search_child(arena, key, sequence)];
         }
         let leaf = self.leaves.get(number);
+        leaf.node.touch();
         let slot = leaf.node.search(arena, key, sequence);
         if slot < leaf.node.len() { Some(self.place(number, slot)) } else { self.first_of(leaf.next) }
     }
@@ -508,10 +518,22 @@ fn compare(arena: &Arena, entry: Position, key: &[u8], sequence: u64) -> Orderin
     entry_key.cmp(key).then(sequence.cmp(&entry_sequence))
 }
 
-/// Eight bytes of `key` from `skip` on as a number of the same order; zeros stand behind the end.
+/// The first 63 bits of `key` from its byte `skip` on, as a number of the same order; zeros stand behind the end.
 #[inline]
 fn prefix_of(key: &[u8], skip: u32) -> u64 {
-    super::prefix_at(key, skip as usize)
+    super::prefix_at(key, skip as usize) >> 1
+}
+
+/// 1 when `number` is below `other`, otherwise 0; both are of 63 bits, so that the difference's sign says it: every processor
+/// has that for several numbers at a time, a comparison of unsigned ones not.
+#[inline]
+fn is_below(number: u64, other: u64) -> u64 {
+    number.wrapping_sub(other) >> 63
+}
+
+#[inline]
+fn index(count: u64) -> usize {
+    usize::try_from(count).expect("64-bit machine")
 }
 
 fn shared_len(a: &[u8], b: &[u8]) -> usize {
