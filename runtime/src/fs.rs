@@ -292,6 +292,16 @@ pub async fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
     }
 }
 
+/// Removes a file that nobody has open, the large one a part at a time: a file system that tells the device of every freed block lets
+/// synced writes wait for it, some milliseconds for 64 MiB at once. A crash on the way leaves a shorter file. A file with other names loses
+/// this one only.
+pub async fn remove_large_file(path: impl AsRef<Path>) -> io::Result<()> {
+    match sim::current() {
+        Some(here) => simulated::remove_file(here, path.as_ref()).await,
+        None => real::remove_large_file(path.as_ref().to_owned()).await,
+    }
+}
+
 /// Removes a directory and all in it.
 pub async fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
     match sim::current() {

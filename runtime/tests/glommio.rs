@@ -35,6 +35,28 @@ fn a_file_gives_back_what_was_written() {
 }
 
 #[test]
+fn a_large_file_that_is_removed_keeps_its_other_names() {
+    let dir = scratch("large");
+    machine::block_on(async move {
+        let file = OpenOptions::write().create_new().open(dir.join("shared")).await.unwrap();
+        file.set_len(20 << 20).await.unwrap();
+        drop(file);
+        fs::hard_link(dir.join("shared"), dir.join("other")).await.unwrap();
+        fs::remove_large_file(dir.join("shared")).await.unwrap();
+        let entries = fs::read_dir(&dir).await.unwrap();
+        assert_eq!(
+            entries.iter().map(|entry| (entry.name.as_str(), entry.len)).collect::<Vec<_>>(),
+            [("other", 20 << 20)]
+        );
+        fs::remove_large_file(dir.join("other")).await.unwrap();
+        assert!(fs::read_dir(&dir).await.unwrap().is_empty());
+        let missing = fs::remove_large_file(dir.join("other")).await;
+        assert_eq!(missing.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    })
+    .unwrap();
+}
+
+#[test]
 fn cores_talk_by_mailbox() {
     let ports = std::sync::Arc::new(std::sync::Mutex::new(
         mailbox::mesh::<u32>(2, 8).into_iter().map(Some).collect::<Vec<_>>(),

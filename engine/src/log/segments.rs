@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Bytes of zeros that are written at a time.
-const FILL_BYTES: usize = 1 << 20;
+const FILL_BYTES: usize = 256 << 10;
+/// The pause between two such writes while the present segment has room: whoever waits for a group would wait for the zeros before it.
+const FILL_PAUSE: Duration = Duration::from_millis(1);
 /// The name of a file that is being filled.
 pub(super) const PROVISIONAL: &str = "spare.tmp";
 /// Dead segments that are kept to be written again; more are removed.
@@ -113,6 +115,11 @@ impl Segments {
         !self.disk_full || self.spare.is_some() || self.live.back().is_some_and(|segment| segment.end <= half)
     }
 
+    /// Whether the next segment will be needed soon, or is needed.
+    fn is_nearly_full(&self) -> bool {
+        self.live.back().is_none_or(|segment| segment.end > self.segment_bytes / 2)
+    }
+
     /// Whether anything at all can be taken: what is appended now gets a place.
     pub(super) fn has_any_room(&self) -> bool {
         let most = self.segment_bytes / 8 * 7;
@@ -205,7 +212,8 @@ impl Log {
             }
             None => {
                 let provisional = directory.join(PROVISIONAL);
-                fill(&provisional, bytes).await?;
+                let in_hurry = || self.0.segments.borrow().is_nearly_full();
+                fill(&provisional, bytes, in_hurry).await?;
                 provisional
             }
         };
@@ -231,7 +239,7 @@ impl Log {
 }
 
 /// Makes a file of zeros, every block of it written and durable.
-async fn fill(path: &Path, bytes: u64) -> Result<(), Error> {
+async fn fill(path: &Path, bytes: u64, in_hurry: impl Fn() -> bool) -> Result<(), Error> {
     let failed = |source| Error::io(path, source);
     let filled = async {
         let file = OpenOptions::write().create().truncate().open(path).await.map_err(failed)?;
@@ -241,6 +249,9 @@ async fn fill(path: &Path, bytes: u64) -> Result<(), Error> {
             let len = usize::try_from(bytes - offset).unwrap_or(usize::MAX).min(FILL_BYTES);
             file.write_at(Buffer::zeroed(len), offset).await.map_err(failed)?;
             offset += len as u64;
+            if !in_hurry() {
+                pinion_runtime::sleep(FILL_PAUSE).await;
+            }
         }
         file.sync_data().await.map_err(failed)
     }

@@ -54,7 +54,7 @@ impl Files {
         let mut failed = Ok(());
         for file in files {
             let path = self.path(file);
-            match fs::remove_file(&path).await {
+            match fs::remove_large_file(&path).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     self.add_obsolete(file);
                     failed = Err(Error::io(&path, error));

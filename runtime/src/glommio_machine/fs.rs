@@ -7,6 +7,11 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// Bytes of a large file that are given back to the file system at a time, and the pause before the next.
+const REMOVED_AT_ONCE_BYTES: u64 = 4 << 20;
+const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Memory from glommio's allocator.
 pub(crate) type Buffer = glommio::io::DmaBuffer;
@@ -157,6 +162,25 @@ pub(crate) async fn hard_link(from: PathBuf, to: PathBuf) -> io::Result<()> {
 
 pub(crate) async fn remove_file(path: PathBuf) -> io::Result<()> {
     blocking(move || std::fs::remove_file(path)).await
+}
+
+pub(crate) async fn remove_large_file(path: PathBuf) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    loop {
+        let path = path.clone();
+        let gone = blocking(move || {
+            let metadata = std::fs::symlink_metadata(&path)?;
+            if metadata.nlink() > 1 || metadata.len() <= REMOVED_AT_ONCE_BYTES {
+                return std::fs::remove_file(&path).map(|()| true);
+            }
+            let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+            file.set_len(metadata.len() - REMOVED_AT_ONCE_BYTES).map(|()| false)
+        });
+        if gone.await? {
+            return Ok(());
+        }
+        super::time::sleep(REMOVE_PAUSE).await;
+    }
 }
 
 pub(crate) async fn remove_dir_all(path: PathBuf) -> io::Result<()> {
