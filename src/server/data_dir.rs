@@ -22,6 +22,8 @@ const LOCK_FILE: &str = "LOCK";
 pub(crate) async fn open(path: &Path) -> Result<DirLock> {
     let shown = path.display();
     fs::create_dir_all(path).await.with_context(|| format!("cannot make the data directory {shown}"))?;
+    // Before anything is written: what is not ours stays as it is.
+    let _ = is_of_this_format(path).await?;
     let lock = match fs::lock(path.join(LOCK_FILE)).await {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!(
@@ -29,7 +31,7 @@ pub(crate) async fn open(path: &Path) -> Result<DirLock> {
         ),
         Err(error) => return Err(error).with_context(|| format!("cannot lock the data directory {shown}")),
     };
-    check_format(path).await?;
+    make_format(path).await?;
     Ok(lock)
 }
 
@@ -51,12 +53,24 @@ pub(crate) async fn open_to_look(path: &Path) -> Result<DirLock> {
     }
 }
 
-/// Checks that the directory is of this format; an empty one becomes so.
-pub(crate) async fn check_format(path: &Path) -> Result<()> {
+/// Makes an empty directory one of this format.
+async fn make_format(path: &Path) -> Result<()> {
+    if is_of_this_format(path).await? {
+        return Ok(());
+    }
+    let file = path.join(FORMAT_FILE);
+    fs::write_atomically(&file, &format_file())
+        .await
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Whether the directory is of this format; `false` when it is empty.
+async fn is_of_this_format(path: &Path) -> Result<bool> {
     let shown = path.display();
     let file = path.join(FORMAT_FILE);
     if fs::exists(&file).await? {
-        return check(&fs::read(&file).await?).with_context(|| format!("{}", file.display()));
+        check(&fs::read(&file).await?).with_context(|| format!("{}", file.display()))?;
+        return Ok(true);
     }
     let others = fs::read_dir(path).await?.into_iter().find(|entry| {
         let ours = entry.name == LOCK_FILE || entry.name.starts_with(FORMAT_FILE);
@@ -68,9 +82,7 @@ pub(crate) async fn check_format(path: &Path) -> Result<()> {
             other.name
         );
     }
-    fs::write_atomically(&file, &format_file())
-        .await
-        .with_context(|| format!("cannot write {}", file.display()))
+    Ok(false)
 }
 
 fn format_file() -> Vec<u8> {

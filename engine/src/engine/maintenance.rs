@@ -4,12 +4,15 @@
 //! over their budget (the largest goes); when the log that a start would replay is over its bound (the tree that holds the oldest
 //! log goes). The tree with the most compaction debt is compacted.
 //!
+//! Writes are refused while the disk still has room for what the memtables hold: a flush that finds none would keep the log's segments from
+//! being freed, and room that somebody makes might not be enough to go on.
+//!
 //! Writers feel debt as a delay that grows with it, long before anything would have to stop.
 
 use super::statistics::count;
 use super::{Engine, OpenRegion};
 use crate::Error;
-use pinion_runtime::{Lane, spawn_in};
+use pinion_runtime::{Lane, fs, spawn_in};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -17,6 +20,8 @@ use std::time::Duration;
 
 /// How long a failed flush or compaction waits before it is tried again.
 const RETRY_WAIT: Duration = Duration::from_millis(250);
+/// How often the disk's free space is looked at.
+const SPACE_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The delay of a writer at twice the memtables' budget, and at the debt's bound.
 const DELAY_MAX: Duration = Duration::from_millis(4);
 /// Pressure at which writers are told that the core is busy. 1 is the budget.
@@ -53,6 +58,8 @@ impl Bell {
 pub(crate) struct Maintenance {
     work: Bell,
     disk_full: Cell<bool>,
+    /// The disk has room for little more than what is to be flushed.
+    short_of_space: Cell<bool>,
     failures: Cell<u64>,
 }
 
@@ -61,9 +68,9 @@ impl Maintenance {
         self.work.ring();
     }
 
-    /// Whether the last flush found no room on the disk.
+    /// Whether the last flush found no room on the disk, or the next might find none.
     pub(crate) fn is_disk_full(&self) -> bool {
-        self.disk_full.get()
+        self.disk_full.get() || self.short_of_space.get()
     }
 }
 
@@ -72,6 +79,7 @@ impl Engine {
     pub(crate) fn start_maintenance(&self) {
         spawn_in(Lane::Throughput, self.clone().flush_loop());
         spawn_in(Lane::Throughput, self.clone().compact_loop());
+        spawn_in(Lane::Throughput, self.clone().space_loop());
     }
 
     /// To be called after writes: wakes the tasks when there is something to do for them.
@@ -183,6 +191,23 @@ impl Engine {
             let compacted = compacted.map(drop);
             region.busy.update(|busy| busy - 1);
             self.note(&compacted, "compaction", &region).await;
+        }
+    }
+
+    async fn space_loop(self) {
+        while !self.0.closing.get() {
+            // Where the file system does not tell, a failed flush does.
+            if let Ok(available) = fs::available_bytes(&self.0.options.data_dir).await {
+                let reserve = self.memtable_bytes() as u64 + self.0.options.log.segment_bytes;
+                let is_short = available < reserve;
+                if self.0.maintenance.short_of_space.replace(is_short) != is_short {
+                    let taken = if is_short { "refused" } else { "taken again" };
+                    log::warn!(
+                        "the disk has {available} bytes left and {reserve} are kept for flushes: writes are {taken}"
+                    );
+                }
+            }
+            pinion_runtime::sleep(SPACE_LOOK_EVERY).await;
         }
     }
 

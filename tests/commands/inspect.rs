@@ -1,51 +1,22 @@
 //! `pinion inspect` on what a real server left when it was killed.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_types, reason = "the processes and files are real")]
-
-use std::io::{BufRead as _, BufReader};
+use super::process::{Server, run, scratch, text};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-
-const PINION: &str = env!("CARGO_BIN_EXE_pinion");
-
-/// Starts a server of one core; gives it and its address.
-fn serve(directory: &Path) -> (Child, String) {
-    let mut server = Command::new(PINION)
-        .args(["server", "--listen", "127.0.0.1:0", "--cores", "1", "--cpus", "none", "--data-dir"])
-        .arg(directory)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    let address = ready.trim().rsplit_once("listen=").expect(&ready).1.to_owned();
-    (server, address)
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(PINION).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 #[test]
 fn a_killed_store_shows_its_keys_and_a_flipped_byte_is_named() {
-    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = scratch();
     let directory = home.path().join("store");
     let shown = directory.to_str().unwrap();
-    let (mut server, address) = serve(&directory);
+    let server = Server::start(&directory, &[]);
+    let address = server.address.clone();
     for value in ["first", "second"] {
         assert!(run(&["raw", "--connect", &address, "put", "name", value]).status.success());
     }
     let busy = run(&["inspect", shown]);
     assert_eq!(busy.status.code(), Some(3));
     assert!(text(&busy.stderr).contains("in use by another process"), "{}", text(&busy.stderr));
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server);
 
     let overview = text(&run(&["inspect", shown]).stdout);
     assert!(overview.contains("start=raw:") && overview.contains("core\tid=0"), "{overview}");
@@ -69,7 +40,7 @@ fn a_killed_store_shows_its_keys_and_a_flipped_byte_is_named() {
 
 #[test]
 fn what_is_no_store_is_refused() {
-    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let home = scratch();
     for directory in [home.path().to_owned(), home.path().join("missing")] {
         let refused = run(&["inspect", directory.to_str().unwrap()]);
         assert_eq!(refused.status.code(), Some(3));

@@ -1,0 +1,86 @@
+//! Starts that must be refused, each with a message that says what to do.
+
+use super::process::{Server, assert_refused, run, scratch, server};
+use std::os::unix::process::CommandExt as _;
+
+#[test]
+fn a_directory_that_is_not_its_own_is_left_alone() {
+    let home = scratch();
+    let store = home.path().join("store");
+    let running = Server::start(&store, &[]);
+    let second = server(&store, "127.0.0.1:0", &[]).output().unwrap();
+    assert_refused(&second, 3, &["in use by another process"]);
+    drop(running);
+
+    let foreign = home.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("letter"), "dear").unwrap();
+    let refused = server(&foreign, "127.0.0.1:0", &[]).output().unwrap();
+    assert_refused(&refused, 3, &["letter", "not a data directory"]);
+    assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
+
+    let format = store.join("PINION");
+    let kept = std::fs::read(&format).unwrap();
+    std::fs::write(&format, b"hello").unwrap();
+    assert_refused(&server(&store, "127.0.0.1:0", &[]).output().unwrap(), 3, &["PINION", "5 bytes"]);
+    let mut newer = kept.clone();
+    newer[8] = 200;
+    let checksum = crc32fast::hash(&newer[..12]).to_le_bytes();
+    newer[12..].copy_from_slice(&checksum);
+    std::fs::write(&format, &newer).unwrap();
+    assert_refused(&server(&store, "127.0.0.1:0", &[]).output().unwrap(), 3, &["format 200"]);
+    std::fs::write(&format, &kept).unwrap();
+    drop(Server::start(&store, &[]));
+}
+
+#[test]
+fn a_port_belongs_to_one_process() {
+    let home = scratch();
+    let running = Server::start(&home.path().join("one"), &[]);
+    // SO_REUSEPORT must not hide another store.
+    let second = server(&home.path().join("two"), &running.address, &[]).output().unwrap();
+    assert_refused(&second, 3, &[&running.address, "another process does already"]);
+    assert!(running.raw(&["put", "k", "v"]).status.success());
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_all_named() {
+    let home = scratch();
+    let directory = home.path().join("store");
+    let many = ["--cores", "300", "--cpus", "auto", "--memory", "1M", "--data-dir"];
+    let refused = run(&[&["server"], &many[..], &[directory.to_str().unwrap()]].concat());
+    assert_refused(&refused, 2, &["cores is 300", "memory is 1M", "need at least"]);
+    let more = format!("{}", std::thread::available_parallelism().unwrap().get() + 1);
+    let refused =
+        run(&["server", "--cores", &more, "--memory", "64G", "--data-dir", directory.to_str().unwrap()]);
+    assert_refused(&refused, 2, &["processors", "set cpus to none"]);
+    let refused = server(&directory, "127.0.0.1:0", &["--memory", "63M"]).output().unwrap();
+    assert_refused(&refused, 2, &["memory is 63M", "at least 64M"]);
+    assert_refused(&run(&["server"]), 2, &["--data-dir"]);
+    let file = home.path().join("settings.toml");
+    std::fs::write(&file, "memry = \"1G\"\n").unwrap();
+    let config = ["config", "check", "--config", file.to_str().unwrap()];
+    assert_refused(&run(&config), 2, &["memry", "settings.toml"]);
+    assert!(!directory.exists());
+}
+
+#[test]
+fn too_little_lockable_memory_says_what_to_set() {
+    let home = scratch();
+    let mut limited = server(&home.path().join("store"), "127.0.0.1:0", &[]);
+    // SAFETY: setrlimit is safe to call between fork and exec.
+    unsafe {
+        limited.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 65536, rlim_max: 65536 };
+            match libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    assert_refused(
+        &limited.output().unwrap(),
+        3,
+        &["65536 bytes may be locked", "ulimit -l", "LimitMEMLOCK"],
+    );
+}
