@@ -17,12 +17,16 @@ use pinion_engine::Engine;
 use pinion_engine::log::Durability;
 use pinion_runtime::mailbox;
 use pinion_types::map::HashMap;
-use pinion_types::{CoreId, RegionId, StoreId};
+use pinion_types::{CoreId, LogIndex, RegionId, StoreId, Term};
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Bytes of entries that are loaded from the log at a time.
 const LOAD_BYTES_MAX: usize = 4 << 20;
+
+/// How long a compaction that is to bring the log back within its bound may take before the bound is looked at again.
+const LOG_BOUND_WAIT: Duration = Duration::from_millis(20);
 
 /// What a core accepts.
 #[derive(Clone, Copy, Debug)]
@@ -222,11 +226,26 @@ impl Shard {
         engine.after_writes();
         let limits = &self.0.limits;
         let first = engine.log().first_index(peer.id());
-        if let Some((index, term)) = peer.compaction_due(first, limits.log_entries_max, limits.log_bytes_max)
-        {
+        let due = peer.compaction_due(first, limits.log_entries_max, limits.log_bytes_max);
+        self.compact_log_through(peer, due);
+    }
+
+    fn compact_log_through(&self, peer: &Rc<Peer>, due: Option<(LogIndex, Term)>) {
+        if let Some((index, term)) = due {
             // Nobody waits for it.
             drop(peer.propose(Proposal::Compact(index, term)));
             self.enqueue(peer);
+        }
+    }
+
+    /// Compacts the logs that hold the core's log over its bound, be they as short as they may; ends when the engine closes.
+    pub(crate) async fn keep_log_in_bound(self) {
+        while let Some(region) = self.0.engine.log_past_bound().await {
+            if let Some(peer) = self.peer(region).filter(|peer| peer.is_leader()) {
+                let first = self.0.engine.log().first_index(region);
+                self.compact_log_through(&peer, peer.compaction_through_applied(first));
+            }
+            pinion_runtime::sleep(LOG_BOUND_WAIT).await;
         }
     }
 

@@ -145,10 +145,15 @@ impl Peer {
         entries_max: u64,
         bytes_max: u64,
     ) -> Option<(LogIndex, Term)> {
-        let (index, term) = self.applied.get();
-        let entries = index.0.saturating_sub(first_index.0);
+        let entries = self.applied.get().0.0.saturating_sub(first_index.0);
         let due = entries > entries_max || (self.log_bytes.get() > bytes_max && entries > 1);
-        (due && !self.compacting.replace(true)).then_some((index, term))
+        if due { self.compaction_through_applied(first_index) } else { None }
+    }
+
+    /// The position that the log should be compacted through to be as short as can be. Says so once, until the compaction is applied.
+    pub(crate) fn compaction_through_applied(&self, first_index: LogIndex) -> Option<(LogIndex, Term)> {
+        let (index, term) = self.applied.get();
+        (index >= first_index && !self.compacting.replace(true)).then_some((index, term))
     }
 
     /// The log was compacted.

@@ -79,6 +79,7 @@ impl Shard {
             shard.add_peer(&peer);
         }
         pinion_runtime::spawn(shard.clone().run());
+        pinion_runtime::spawn(shard.clone().keep_log_in_bound());
         for message in early.set_aside {
             shard.take(message);
         }

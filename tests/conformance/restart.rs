@@ -151,3 +151,28 @@ fn a_start_that_loses_power_while_cores_go_comes_to_the_same_end() {
         });
     }
 }
+
+#[test]
+fn the_log_stays_within_its_bound_over_many_power_cuts() {
+    sim::run(sim::Config::new(7), |simulation| {
+        let host = simulation.add_host("store");
+        let (cores, mut count) = (2, 0);
+        for _ in 0..30 {
+            session(simulation, &host, cores, move |store| async move {
+                put(&store, count..count + 20).await;
+                // Flushes and compactions of the log take their time.
+                pinion_runtime::sleep(Duration::from_millis(300)).await;
+                for core in 0..cores {
+                    let log = options(CoreId(core)).log_directory();
+                    let bound =
+                        options(CoreId(core)).replay_bytes_max / options(CoreId(core)).log.segment_bytes;
+                    let files = pinion_runtime::fs::read_dir(log).await.unwrap().len() as u64;
+                    // Beside the segments in use: one that is ready, one in the making, two to be used again.
+                    assert!(files <= bound + 4, "{files} files of the log");
+                }
+            });
+            count += 20;
+        }
+        session(simulation, &host, cores, move |store| async move { check(&store, count).await });
+    });
+}

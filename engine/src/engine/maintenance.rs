@@ -13,6 +13,7 @@ use super::statistics::count;
 use super::{Engine, OpenRegion};
 use crate::Error;
 use pinion_runtime::{Lane, fs, spawn_in};
+use pinion_types::RegionId;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -115,7 +116,7 @@ impl Engine {
     }
 
     /// Flushes a region's memtable, all of it, and makes the log's space free again.
-    pub async fn flush_region(&self, id: pinion_types::RegionId) -> Result<(), Error> {
+    pub async fn flush_region(&self, id: RegionId) -> Result<(), Error> {
         match self.region(id) {
             Some(region) => self.flush(&region).await,
             None => Ok(()),
@@ -139,11 +140,32 @@ impl Engine {
         if total > self.0.options.memtables_bytes_max {
             return free().max_by_key(|region| region.tree.memtable_bytes()).cloned();
         }
-        if self.0.log.live_bytes() > self.0.options.replay_bytes_max {
-            let (oldest, _) = self.0.log.oldest_unreleased()?;
-            let oldest = regions.get(&oldest).filter(|region| !region.held.get())?;
-            // What is flushed already waits for its log to be compacted.
-            return (oldest.tree.flushed() < oldest.tree.applied()).then(|| oldest.clone());
+        let (oldest, is_flushed) = self.holds_log_past_bound()?;
+        let oldest = regions.get(&oldest).filter(|region| !region.held.get())?;
+        // What is flushed already waits for its log to be compacted, what is not applied yet can't be flushed.
+        let wanted = !is_flushed && oldest.tree.flushed() < oldest.tree.applied();
+        wanted.then(|| oldest.clone())
+    }
+
+    /// The region whose entries hold the oldest log, and whether the first of them is flushed, when the log is over its bound.
+    fn holds_log_past_bound(&self) -> Option<(RegionId, bool)> {
+        if self.0.log.live_bytes() <= self.0.options.replay_bytes_max {
+            return None;
+        }
+        let (oldest, _) = self.0.log.oldest_unreleased()?;
+        let region = self.region(oldest)?;
+        Some((oldest, region.tree.flushed().0 >= self.0.log.first_index(oldest)))
+    }
+
+    /// Waits until the log is over its bound because of entries that are flushed; gives the region whose log is to be compacted. `None` when
+    /// the engine closes.
+    pub async fn log_past_bound(&self) -> Option<RegionId> {
+        while !self.0.closing.get() {
+            let seen = self.0.maintenance.work.rings.get();
+            if let Some((region, true)) = self.holds_log_past_bound() {
+                return Some(region);
+            }
+            self.0.maintenance.work.wait_past(seen).await;
         }
         None
     }

@@ -21,8 +21,8 @@ pub struct EngineOptions {
     /// Bytes of the memtables of all trees of the core. Past it the largest is flushed; past twice of it the core is overloaded.
     /// Counterpart: RocksDB's `db_write_buffer_size`.
     pub memtables_bytes_max: usize,
-    /// Bytes of log that a start may have to replay. Past it the tree that holds the oldest log is flushed. Counterpart: RocksDB's
-    /// `max_total_wal_size`.
+    /// Bytes of log that a start may have to replay, whole segments counted. Past it the tree that holds the oldest log is flushed, and that
+    /// log compacted. Counterpart: RocksDB's `max_total_wal_size`.
     pub replay_bytes_max: u64,
     /// Manifest edits of one tree in the log before its manifest file is written anew. Too small: many small files are written. Too
     /// large: starts are slower and old segments stay.

@@ -362,7 +362,7 @@ impl Log {
         Some((stream, self.0.segments.borrow().bytes_from(group)))
     }
 
-    /// Bytes of log that are in use.
+    /// Bytes of disk that the log has in use: all of every segment but the last, of which what is written counts.
     pub fn live_bytes(&self) -> u64 {
         self.0.segments.borrow().live_bytes()
     }

@@ -6,7 +6,7 @@
 //!    there on is void.
 //! 3. At the first group that is missing the log ends. If some group behind the hole says that the missing one was durable, that is damage.
 //! 4. Records are taken in by stream and sequence.
-//! 5. A new segment with a higher epoch is begun before anything is appended.
+//! 5. A new segment with a higher epoch is begun before anything is appended; the last one, if no group that counts is in it.
 
 use super::format::GROUP_HEADER;
 use super::format::{
@@ -25,6 +25,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+/// Bytes of a segment that are read first; each further read doubles them.
+const READ_BYTES: usize = 1 << 20;
 
 /// What a start finds in a log.
 #[derive(Clone, Debug, Default)]
@@ -88,9 +91,7 @@ pub async fn examine(directory: &Path, core: CoreId) -> Result<Examined, Error> 
     let mut reading = Reading::new(live.first().map_or(1, |first| first.header.first_group));
     let mut entries: BTreeMap<RegionId, BTreeMap<LogIndex, LogEntry>> = BTreeMap::new();
     for position in 0..live.len() {
-        let path = &live[position].path;
-        let bytes = fs::read(path).await.map_err(|source| Error::io(path, source))?;
-        reading.read_segment(&live, position, &bytes)?;
+        let bytes = reading.read_segment(&live, position).await?;
         for (_, group) in reading.groups.iter().filter(|(at, _)| *at == position) {
             let body = usize::try_from(group.offset).unwrap_or(usize::MAX) + GROUP_HEADER;
             for record in &group.records {
@@ -128,9 +129,7 @@ pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Re
     let mut reading = Reading::new(live.first().map_or(1, |first| first.header.first_group));
     for position in 0..live.len() {
         // One segment's bytes are in memory at a time.
-        let path = &live[position].path;
-        let bytes = fs::read(path).await.map_err(|source| Error::io(path, source))?;
-        reading.read_segment(&live, position, &bytes)?;
+        reading.read_segment(&live, position).await?;
     }
     reading.check_oldest(directory, &live)?;
     let mut segments = Segments::new(directory, config.segment_bytes, config.data_sync, reading.first);
@@ -174,11 +173,14 @@ pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Re
 impl Log {
     /// Begins a segment of the new epoch, durably: from here on what stood behind the end can't come back.
     async fn begin_epoch(&self, first_group: u64) -> Result<(), Error> {
-        if self.0.segments.borrow().spare.is_none() {
+        // A start that nothing was written after leaves a segment that can be begun again: if its new header is torn, it counts for
+        // nothing, as before.
+        let unused = self.0.segments.borrow_mut().take_unused();
+        if unused.is_none() && self.0.segments.borrow().spare.is_none() {
             self.make_spare().await?;
         }
-        let (number, file) =
-            self.0.segments.borrow_mut().advance(first_group).expect("a segment was just made ready");
+        let begun = self.0.segments.borrow_mut().begin(unused, first_group);
+        let (number, file) = begun.expect("a segment was just made ready");
         let path = self.0.segments.borrow().path_of(number);
         let mut block = fs::Buffer::new(BLOCK);
         self.segment_header(number, first_group).encode(&mut block);
@@ -273,6 +275,43 @@ async fn read_header(
     }
 }
 
+/// A segment's bytes, read piece by piece.
+struct Content<'a> {
+    path: &'a Path,
+    file: File,
+    len: usize,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Content<'a> {
+    async fn open(path: &'a Path) -> Result<Self, Error> {
+        let opened = async {
+            let file = OpenOptions::read().open(path).await?;
+            let len = usize::try_from(file.len().await?).map_err(std::io::Error::other)?;
+            Ok((file, len))
+        };
+        let (file, len) = opened.await.map_err(|source| Error::io(path, source))?;
+        let mut content = Self { path, file, len, bytes: Vec::new() };
+        content.read_on().await?;
+        Ok(content)
+    }
+
+    /// Reads as much again as is there, [`READ_BYTES`] at first; `false` when all is read.
+    async fn read_on(&mut self) -> Result<bool, Error> {
+        let from = self.bytes.len();
+        let len = (self.len - from).min(from.max(READ_BYTES));
+        if len == 0 {
+            return Ok(false);
+        }
+        let read = self.file.read_at(from as u64, len).await;
+        let read = read.map_err(|source| Error::io(self.path, source))?;
+        self.bytes.extend_from_slice(&read);
+        // A file that became shorter ends here.
+        self.len = if read.len() < len { self.bytes.len() } else { self.len };
+        Ok(!read.is_empty())
+    }
+}
+
 /// Reading groups in the order of their numbers.
 struct Reading {
     first: u64,
@@ -291,8 +330,10 @@ impl Reading {
         Self { first, next: first, groups: Vec::new(), oldest: 0, cut: 0 }
     }
 
-    fn read_segment(&mut self, live: &[Found], position: usize, bytes: &[u8]) -> Result<(), Error> {
+    /// Reads a segment, as much of it as counts; gives what was read.
+    async fn read_segment(&mut self, live: &[Found], position: usize) -> Result<Vec<u8>, Error> {
         let segment = &live[position];
+        let mut content = Content::open(&segment.path).await?;
         let first_group = segment.header.first_group;
         let is_later_epoch = position > 0 && segment.header.epoch > live[position - 1].header.epoch;
         if first_group > self.next {
@@ -300,7 +341,9 @@ impl Reading {
             if is_later_epoch {
                 return Err(self.damaged(segment, BLOCK, first_group));
             }
-            return self.check_behind(segment, BLOCK, bytes);
+            while content.read_on().await? {}
+            self.check_behind(segment, BLOCK, &content.bytes)?;
+            return Ok(content.bytes);
         }
         // A later start cut the log at this segment's first group: what older segments hold from there on is void.
         self.groups.retain(|(_, group)| group.number < first_group);
@@ -309,19 +352,25 @@ impl Reading {
             self.cut = 0;
         }
         let mut offset = BLOCK;
-        while let Some(group) = self.group_at(segment, offset, bytes)? {
-            offset = usize::try_from(group.end).unwrap_or(usize::MAX);
-            self.next += 1;
-            self.groups.push((position, group));
-        }
-        let cut_by_later =
-            live.get(position + 1..).unwrap_or_default().iter().any(|later| {
+        loop {
+            while let Some(group) = self.group_at(segment, offset, &content.bytes)? {
+                offset = usize::try_from(group.end).unwrap_or(usize::MAX);
+                self.next += 1;
+                self.groups.push((position, group));
+            }
+            let cut_by_later = live.get(position + 1..).unwrap_or_default().iter().any(|later| {
                 later.header.epoch > segment.header.epoch && later.header.first_group <= self.next
             });
-        match cut_by_later {
-            true => Ok(()),
-            false => self.check_behind(segment, offset, bytes),
+            // What a later start made void need not even be read.
+            if cut_by_later {
+                return Ok(content.bytes);
+            }
+            if !content.read_on().await? {
+                break;
+            }
         }
+        self.check_behind(segment, offset, &content.bytes)?;
+        Ok(content.bytes)
     }
 
     /// The group that is due, if it begins at `offset`.

@@ -102,9 +102,20 @@ impl Segments {
         Some((segment.number, segment.file.clone(), offset))
     }
 
+    /// Takes the last segment out if no group is in it.
+    pub(super) fn take_unused(&mut self) -> Option<(u64, File)> {
+        self.live.pop_back_if(|last| last.end == BLOCK as u64).map(|last| (last.number, last.file))
+    }
+
     /// Goes on to the segment that is ready, if one is; gives its number and file.
     pub(super) fn advance(&mut self, first_group: u64) -> Option<(u64, File)> {
-        let (number, file) = self.spare.take()?;
+        let spare = self.spare.take();
+        self.begin(spare, first_group)
+    }
+
+    /// Begins a segment: `empty`, or the one that is ready; gives its number and file.
+    pub(super) fn begin(&mut self, empty: Option<(u64, File)>, first_group: u64) -> Option<(u64, File)> {
+        let (number, file) = empty.or_else(|| self.spare.take())?;
         self.live.push_back(Segment { number, file: file.clone(), first_group, end: BLOCK as u64 });
         Some((number, file))
     }
@@ -131,9 +142,10 @@ impl Segments {
         self.live.front().map_or(0, |segment| segment.number)
     }
 
-    /// Bytes in use.
+    /// Bytes in use. A segment that is not written to any more counts whole, however little is in it.
     pub(super) fn live_bytes(&self) -> u64 {
-        self.live.iter().map(|segment| segment.end).sum()
+        let written_to = self.live.back().map_or(0, |segment| segment.end);
+        self.live.len().saturating_sub(1) as u64 * self.segment_bytes + written_to
     }
 
     /// Bytes in use from a group on.
@@ -153,6 +165,12 @@ impl Segments {
         }
     }
 
+    /// How many of the dead segments, the oldest of them, can go: a durable group says that they are not needed.
+    fn surplus(&self, durable_oldest: u64) -> usize {
+        let free = self.dead.iter().take_while(|number| **number < durable_oldest).count();
+        free.saturating_sub(DEAD_SEGMENTS_MAX)
+    }
+
     fn options(&self) -> OpenOptions {
         match self.data_sync {
             true => OpenOptions::write().data_sync(),
@@ -162,18 +180,20 @@ impl Segments {
 }
 
 impl Log {
-    /// Makes the next segment ready in the background, unless one is.
+    /// Makes the next segment ready in the background, unless one is, and removes dead ones, if there are too many.
     pub(super) fn prepare_spare(&self) {
+        let durable_oldest = self.0.writer.borrow().durable_oldest;
         {
             let mut segments = self.0.segments.borrow_mut();
-            if segments.spare.is_some() || segments.preparing {
+            let is_in_order = segments.spare.is_some() && segments.surplus(durable_oldest) == 0;
+            if is_in_order || segments.preparing {
                 return;
             }
             segments.preparing = true;
         }
         let log = self.clone();
         pinion_runtime::spawn(async move {
-            match log.make_spare().await {
+            match log.prepare().await {
                 Ok(()) => log.0.segments.borrow_mut().disk_full = false,
                 Err(error) if error.is_disk_full() => {
                     log.0.segments.borrow_mut().disk_full = true;
@@ -185,6 +205,13 @@ impl Log {
             log.0.segments.borrow_mut().preparing = false;
             log.write_pending();
         });
+    }
+
+    async fn prepare(&self) -> Result<(), Error> {
+        if self.0.segments.borrow().spare.is_none() {
+            self.make_spare().await?;
+        }
+        self.remove_surplus().await
     }
 
     /// Makes the next segment ready.
@@ -220,13 +247,19 @@ impl Log {
         fs::rename(&old, &path).await.map_err(|source| Error::io(&path, source))?;
         fs::sync_dir(&directory).await.map_err(|source| Error::io(&directory, source))?;
         let file = options.open(&path).await.map_err(|source| Error::io(&path, source))?;
-        let surplus = {
+        let mut segments = self.0.segments.borrow_mut();
+        segments.last_number = number;
+        segments.spare = Some((number, file));
+        Ok(())
+    }
+
+    /// Removes dead segments that are not needed to be written again.
+    async fn remove_surplus(&self) -> Result<(), Error> {
+        let durable_oldest = self.0.writer.borrow().durable_oldest;
+        let (directory, surplus) = {
             let mut segments = self.0.segments.borrow_mut();
-            segments.last_number = number;
-            segments.spare = Some((number, file));
-            let durable_oldest = self.0.writer.borrow().durable_oldest;
-            let free = segments.dead.iter().take_while(|number| **number < durable_oldest).count();
-            segments.dead.drain(..free.saturating_sub(DEAD_SEGMENTS_MAX)).collect::<Vec<_>>()
+            let surplus = segments.surplus(durable_oldest);
+            (segments.directory.clone(), segments.dead.drain(..surplus).collect::<Vec<_>>())
         };
         for number in &surplus {
             let path = directory.join(segment_name(*number));

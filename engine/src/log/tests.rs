@@ -311,3 +311,23 @@ fn entries_that_are_not_cached_are_read_and_checked() {
         assert!(matches!(damaged, Err(Error::ChecksumMismatch { .. })));
     });
 }
+
+#[test]
+fn a_start_that_nothing_was_written_after_takes_no_segment() {
+    run("idle-starts", async |directory| {
+        for round in 0..20 {
+            let (log, _) = Log::open(&directory, config()).await.unwrap();
+            if round == 0 {
+                append(&log, 1, b"kept").await;
+            }
+            assert_eq!(read(&log, 1).await, "kept");
+            log.sync().await.unwrap();
+            // No close: as after a kill.
+            drop(log);
+            // The segment that was being made ready goes on to be filled.
+            pinion_runtime::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let names = pinion_runtime::fs::read_dir(&directory).await.unwrap();
+        assert!(names.len() <= 4, "{} files", names.len());
+    });
+}

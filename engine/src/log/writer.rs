@@ -408,6 +408,7 @@ impl Log {
         }
         self.write_pending();
         self.mark_when_idle();
+        self.prepare_spare();
     }
 
     /// Writes a marker when nothing was written for a while, so that a recovery knows that what is there was acknowledged.
