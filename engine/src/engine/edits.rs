@@ -8,7 +8,7 @@
 //! | 2 | `TreeState` | the tree's whole state: after a split, a move, at the beginning |
 //! | 3 | bytes | the owner's description of the region, the *meta* |
 //!
-//! Edits are numbered, so that replaying one that the manifest file already holds changes nothing.
+//! The manifest file says which of them it has: those are passed over when the log is replayed.
 
 use super::manifest_file::ManifestFile;
 use crate::Error;
@@ -102,7 +102,8 @@ impl ManifestLog {
         // One at a time: they write the same file, and an older one must not come last.
         let _turn = self.checkpointing.take().await;
         let through = self.installed.get();
-        let file = ManifestFile { meta: self.meta(), state: state() };
+        let generation = self.log.generation(self.stream);
+        let file = ManifestFile { generation, edits_through: through, meta: self.meta(), state: state() };
         file.write(&self.directory).await?;
         self.since_checkpoint.set(0);
         self.checkpointed.set(through);

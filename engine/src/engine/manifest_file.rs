@@ -5,14 +5,17 @@
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `PNMF` |
-//! | 4 | 4 | format version, 1 |
+//! | 4 | 4 | format version, 2 |
 //! | 8 | 4 | crc32 of the bytes from 12 on |
 //! | 12 | 4 | length of the meta |
 //! | 16 | 8 | length of the state |
-//! | 24 | meta | the owner's description of the region, opaque to the engine |
+//! | 24 | 8 | generation of the region: how often it changed cores |
+//! | 32 | 8 | the file has every edit record up to this sequence of the region's stream in that generation |
+//! | 40 | meta | the owner's description of the region, opaque to the engine |
 //! | | state | the tree's state (`manifest::TreeState`, rkyv) |
 //!
-//! Integers are little-endian. Edits in the log are numbered; those that the state already holds change nothing when they are replayed.
+//! Integers are little-endian. Edit records that the file has may be in the log still, and not all of them: one that was written again outlives
+//! later ones. They are passed over, or an older description would take a newer one's place.
 
 use crate::Error;
 use crate::manifest::TreeState;
@@ -21,14 +24,18 @@ use pinion_runtime::fs;
 use std::path::Path;
 
 const MAGIC: &[u8; 4] = b"PNMF";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 24;
+const VERSION: u32 = 2;
+const HEADER_BYTES: usize = 40;
 /// The file's name within the region's directory.
 pub(crate) const FILE_NAME: &str = "MANIFEST";
 
 /// What a manifest file holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ManifestFile {
+    /// How often the region had changed cores.
+    pub(crate) generation: u64,
+    /// The sequence of the last edit record that the file has, in that generation's stream.
+    pub(crate) edits_through: u64,
     pub(crate) meta: Bytes,
     pub(crate) state: TreeState,
 }
@@ -56,6 +63,8 @@ impl ManifestFile {
         let meta_len = u32::try_from(self.meta.len()).expect("a region's description is small");
         body.extend_from_slice(&meta_len.to_le_bytes());
         body.extend_from_slice(&(state.len() as u64).to_le_bytes());
+        body.extend_from_slice(&self.generation.to_le_bytes());
+        body.extend_from_slice(&self.edits_through.to_le_bytes());
         body.extend_from_slice(&self.meta);
         body.extend_from_slice(&state);
         let mut file = Vec::with_capacity(12 + body.len());
@@ -72,6 +81,7 @@ impl ManifestFile {
             bytes.first_chunk::<HEADER_BYTES>().ok_or_else(|| corrupt(0, "shorter than its header"))?;
         let word =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         if &header[..4] != MAGIC {
             return Err(corrupt(0, "not a manifest"));
         }
@@ -97,7 +107,7 @@ impl ManifestFile {
             .get(HEADER_BYTES + meta_len..)
             .ok_or_else(|| corrupt(12, "the meta is longer than the file"))?;
         let meta = Bytes::copy_from_slice(&bytes[HEADER_BYTES..HEADER_BYTES + meta_len]);
-        let state = TreeState::from_bytes(state).map_err(|_| corrupt(24, "the state does not validate"))?;
-        Ok(Self { meta, state })
+        let state = TreeState::from_bytes(state).map_err(|_| corrupt(40, "the state does not validate"))?;
+        Ok(Self { generation: long(24), edits_through: long(32), meta, state })
     }
 }

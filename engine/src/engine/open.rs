@@ -114,9 +114,11 @@ pub(super) fn replay_edits(
     file: ManifestFile,
     stream: &RecoveredStream,
 ) -> Result<(TreeState, Bytes), Error> {
-    let ManifestFile { mut meta, mut state } = file;
+    let ManifestFile { generation, edits_through, mut meta, mut state } = file;
     let damaged = |what| Error::ManifestDamaged { what };
-    for (_, edit) in &stream.edits {
+    // Sequences are those of one core's stream. A file of an earlier generation is older than all of this one's.
+    let through = if generation == stream.generation { edits_through } else { 0 };
+    for (_, edit) in stream.edits.iter().filter(|(sequence, _)| *sequence > through) {
         let (&kind, body) = edit.split_first().ok_or(damaged("an edit record is empty"))?;
         match kind {
             KIND_EDIT => {
@@ -134,4 +136,27 @@ pub(super) fn replay_edits(
         }
     }
     Ok((state, meta))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::edits::payload;
+    use super::*;
+
+    fn stream(generation: u64, edits: &[(u64, &'static [u8])]) -> RecoveredStream {
+        let edits = edits.iter().map(|(sequence, meta)| (*sequence, payload(KIND_META, meta).into()));
+        RecoveredStream { generation, edits: edits.collect(), ..RecoveredStream::default() }
+    }
+
+    #[test]
+    fn a_record_that_outlived_a_later_one_does_not_take_its_place() {
+        let meta = Bytes::from_static(b"after the split");
+        let file = ManifestFile { generation: 1, edits_through: 20, meta, ..ManifestFile::default() };
+        let meta_of = |stream| replay_edits(file.clone(), &stream).unwrap().1;
+        // The file has both; the later one's segment was used again, and the older one was written again before.
+        assert_eq!(meta_of(stream(1, &[(10, b"before the split")])), "after the split");
+        assert_eq!(meta_of(stream(1, &[(10, b"before the split"), (21, b"a later split")])), "a later split");
+        // Another core's stream counts from anew.
+        assert_eq!(meta_of(stream(2, &[(3, b"on another core")])), "on another core");
+    }
 }

@@ -204,6 +204,11 @@ impl Log {
         self.with(stream, |stream| stream.hard_state.value).unwrap_or_default()
     }
 
+    /// How often the stream's region has changed cores.
+    pub fn generation(&self, stream: RegionId) -> u64 {
+        self.with(stream, |stream| stream.generation.value).unwrap_or_default()
+    }
+
     /// The sequence of the stream's last record.
     pub fn last_sequence(&self, stream: RegionId) -> u64 {
         self.with(stream, |stream| stream.sequence).unwrap_or_default()
