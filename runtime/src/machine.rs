@@ -61,9 +61,8 @@ pub enum MachineError {
     },
     /// The kernel does not register the executors' buffers.
     #[error(
-        "the kernel refused to register buffers ({source}): {cores} cores lock {needed} bytes and RLIMIT_MEMLOCK is {limit}; raise it \
-         (`ulimit -l`, LimitMEMLOCK= in a systemd unit, memlock in /etc/security/limits.conf, --ulimit memlock=-1 for a container) or \
-         lower the cores' registered memory"
+        "the kernel refused to register buffers ({source}): {cores} cores lock {needed} bytes and RLIMIT_MEMLOCK is {limit}; {}",
+        registration_advice(source)
     )]
     RegistrationRefused {
         /// What the kernel said.
@@ -81,6 +80,18 @@ pub enum MachineError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+fn registration_advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "allow io_uring_register in the container's seccomp profile, beside io_uring_setup and io_uring_enter"
+        }
+        _ => {
+            "raise it (`ulimit -l`, LimitMEMLOCK= in a systemd unit, memlock in /etc/security/limits.conf, --ulimit memlock=-1 for a \
+             container) or lower the cores' registered memory"
+        }
+    }
 }
 
 fn io_uring_advice(source: &io::Error) -> &'static str {

@@ -2,6 +2,7 @@
 
 use super::process::{Server, assert_refused, run, scratch, server};
 use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 #[test]
 fn a_directory_that_is_not_its_own_is_left_alone() {
@@ -83,4 +84,47 @@ fn too_little_lockable_memory_says_what_to_set() {
         3,
         &["65536 bytes may be locked", "ulimit -l", "LimitMEMLOCK"],
     );
+}
+
+/// Has a system call refused with EPERM to what the command runs, as containers' seccomp profiles do.
+fn refuse_system_call(command: &mut Command, number: libc::c_long) {
+    let number = u32::try_from(number).unwrap();
+    let step = |code: u32, yes: u8, no: u8, value: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: yes,
+        jf: no,
+        k: value,
+    };
+    // Loads the call's number, and compares.
+    let filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    // SAFETY: prctl is safe to call between fork and exec, and the filter outlives the calls.
+    unsafe {
+        command.pre_exec(move || {
+            let program = libc::sock_fprog { len: 4, filter: filter.as_ptr().cast_mut() };
+            let refused = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0;
+            if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        });
+    }
+}
+
+#[test]
+fn io_uring_that_is_refused_says_what_to_allow() {
+    let home = scratch();
+    let mut refused = server(&home.path().join("store"), "127.0.0.1:0", &[]);
+    refuse_system_call(&mut refused, libc::SYS_io_uring_setup);
+    assert_refused(&refused.output().unwrap(), 3, &["io_uring_setup", "seccomp"]);
+}
+
+#[test]
+fn buffers_that_cannot_be_registered_are_said_to_be() {
+    let home = scratch();
+    let mut refused = server(&home.path().join("store"), "127.0.0.1:0", &[]);
+    refuse_system_call(&mut refused, libc::SYS_io_uring_register);
+    assert_refused(&refused.output().unwrap(), 3, &["io_uring_register"]);
 }
