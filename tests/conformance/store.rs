@@ -2,15 +2,23 @@
 
 use crate::harness::{limits, options, with_store};
 use bytes::Bytes;
-use pinion_capnp::{Context, RawCall, RawReply, WireError};
+use pinion_capnp::server::{Services, serve};
+use pinion_capnp::{
+    AdminService, Client, ClientError, Context, RawAnswer, RawCall, RawReply, RawRequest, RawService,
+    RegionInfo, RegionPage, StoreInfo, WireError,
+};
 use pinion_engine::Opening;
 use pinion_engine::log::{Durability, Log, LogConfig, Record, Released};
-use pinion_runtime::{fs, sim};
+use pinion_runtime::net::TcpListener;
+use pinion_runtime::{fs, machine, sim};
 use pinion_shard::checks::{self, EpochCheck};
 use pinion_shard::{Shard, ports};
 use pinion_types::key::Zone;
 use pinion_types::{ColumnFamily, CoreId, Epoch, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Term};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 fn in_simulator<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + Send + 'static) {
     sim::run(sim::Config::new(1), |simulation| {
@@ -51,7 +59,7 @@ fn test_different_db_path() {
 fn test_raftstore_err_to_pb_error() {
     // Every error of a region reaches the caller as data, each as itself: through the wire and back.
     let region = Region { id: RegionId(1), start: b"a".to_vec(), end: b"z".to_vec(), ..Region::default() };
-    let errors = [
+    let errors = vec![
         WireError::NotLeader { region: RegionId(1), leader: Some(Peer { id: PeerId(2), ..Peer::default() }) },
         WireError::RegionNotFound(RegionId(1)),
         WireError::KeyNotInRegion {
@@ -64,8 +72,52 @@ fn test_raftstore_err_to_pb_error() {
         WireError::StaleCommand,
         WireError::StoreNotMatch { requested: StoreId(1), actual: StoreId(2) },
     ];
-    for (position, error) in errors.iter().enumerate() {
-        assert_eq!(errors.iter().position(|other| other == error), Some(position));
+    machine::block_on(async move {
+        let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr();
+        let services =
+            Services { raw: Refusing(RefCell::new(errors.clone().into())), admin: Refusing::default() };
+        pinion_runtime::spawn(async move {
+            let stream = listener.accept().await.unwrap();
+            drop(serve(stream, Rc::new(services), Rc::default()).await);
+        });
+        let client = Client::connect(address).await.unwrap();
+        for error in errors {
+            let call = RawCall::Get { family: ColumnFamily::Default, key: b"key".to_vec() };
+            match client.call(&RawRequest::new(call)).await {
+                Err(ClientError::Refused(refused)) => assert_eq!(refused, error),
+                other => panic!("{error:?} arrived as {other:?}"),
+            }
+        }
+    })
+    .unwrap();
+}
+
+/// A store that refuses one call after the other, each with the next of these errors.
+#[derive(Default)]
+struct Refusing(RefCell<VecDeque<WireError>>);
+
+impl RawService for Refusing {
+    fn call(&self, _: RawRequest) -> impl Future<Output = RawAnswer> + 'static {
+        std::future::ready(Err(self.0.borrow_mut().pop_front().unwrap()))
+    }
+}
+
+impl AdminService for Refusing {
+    fn regions(&self, _: Vec<u8>, _: usize) -> impl Future<Output = Result<RegionPage, WireError>> + 'static {
+        std::future::ready(Ok(RegionPage::default()))
+    }
+
+    fn split(&self, _: Vec<Vec<u8>>) -> impl Future<Output = Result<Vec<RegionInfo>, WireError>> + 'static {
+        std::future::ready(Ok(Vec::new()))
+    }
+
+    fn info(&self) -> StoreInfo {
+        StoreInfo::default()
+    }
+
+    fn statistics(&self) -> impl Future<Output = String> + 'static {
+        std::future::ready(String::new())
     }
 }
 
