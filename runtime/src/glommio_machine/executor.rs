@@ -1,5 +1,6 @@
 //! Starting the executors.
 
+use super::nudge::{Nudge, Started};
 use super::task::{LANES, Lanes};
 use crate::machine::MachineConfig;
 use glommio::{CpuSet, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares};
@@ -19,7 +20,8 @@ const PREEMPT_AFTER: Duration = Duration::from_millis(1);
 /// glommio goes to sleep with tasks that could run when its preemption timer fires after it was armed and before the first task has run,
 /// for it then takes it that there was none to run (`run_task_queues` answers false). That happens whenever the operating system takes the
 /// processor away in between, and on a busy machine the sleep would last until the next completion: with none to come, for ever. A
-/// timer ends it. The task that renews the timer may be among those that were not run, so that one timer is not enough.
+/// timer ends it. The task that renews the timer may be among those that were not run, so that one timer is not enough. Before the first turn
+/// there is no timer yet: [`Nudge`] sees to that.
 const WAKE_AFTER: [Duration; 6] = [
     Duration::from_millis(5),
     Duration::from_millis(20),
@@ -41,17 +43,20 @@ where
     let mut handles = Vec::new();
     for (index, cpu) in config.cpus.iter().enumerate() {
         let id = CoreId(u16::try_from(index).map_err(io::Error::other)?);
-        let core = core.clone();
-        let handle = LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
-            .name(&format!("core-{index}"))
-            .io_memory(config.io_memory_bytes)
-            .preempt_timer(PREEMPT_AFTER)
-            .blocking_thread_pool_placement(helper_placement(*cpu))
-            .spawn(move || async move { in_lanes(core(id)).await })
-            .map_err(io::Error::from)?;
+        let (core, cpu, io_memory_bytes) = (core.clone(), *cpu, config.io_memory_bytes);
+        let handle = std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+            let builder = LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
+                .io_memory(io_memory_bytes)
+                .blocking_thread_pool_placement(helper_placement(cpu));
+            run_here(builder, async move { core(id).await })
+        })?;
         handles.push(handle);
     }
-    handles.into_iter().map(|handle| handle.join().map_err(io::Error::from)).collect()
+    let ended = handles.into_iter().map(|handle| match handle.join() {
+        Ok(ended) => ended,
+        Err(panic) => std::panic::resume_unwind(panic),
+    });
+    ended.collect()
 }
 
 /// One executor, on this thread.
@@ -59,12 +64,18 @@ pub(crate) fn block_on<T: 'static>(
     io_memory_bytes: usize,
     future: impl Future<Output = T> + 'static,
 ) -> io::Result<T> {
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(io_memory_bytes)
-        .preempt_timer(PREEMPT_AFTER)
-        .make()
-        .map_err(io::Error::from)?;
-    Ok(executor.run(in_lanes(future)))
+    run_here(LocalExecutorBuilder::new(Placement::Unbound).io_memory(io_memory_bytes), future)
+}
+
+/// Runs `future` on this thread to its end.
+fn run_here<T: 'static>(
+    builder: LocalExecutorBuilder,
+    future: impl Future<Output = T> + 'static,
+) -> io::Result<T> {
+    let executor = builder.preempt_timer(PREEMPT_AFTER).make().map_err(io::Error::from)?;
+    let nudge = Nudge::this_thread()?;
+    let started = nudge.started();
+    Ok(executor.run(in_lanes(started, future)))
 }
 
 /// Where a core's helper thread runs: on any processor but the core's own, where glommio would put it, and where it would take the
@@ -84,7 +95,7 @@ fn helper_placement(cpu: Option<usize>) -> PoolPlacement {
 }
 
 /// Makes the thread's two queues and runs `future` in the latency lane.
-async fn in_lanes<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
+async fn in_lanes<T: 'static>(started: Started, future: impl Future<Output = T> + 'static) -> T {
     let executor = glommio::executor();
     let latency =
         executor.create_task_queue(Shares::Static(LATENCY_SHARES), Latency::NotImportant, "latency");
@@ -92,12 +103,13 @@ async fn in_lanes<T: 'static>(future: impl Future<Output = T> + 'static) -> T {
         executor.create_task_queue(Shares::Static(THROUGHPUT_SHARES), Latency::NotImportant, "throughput");
     LANES.set(Some(Lanes { latency, throughput }));
     // Ends with the core, as every task does.
-    drop(crate::spawn(wake_idle_core()));
+    drop(crate::spawn(wake_idle_core(started)));
     crate::spawn(future).await
 }
 
 /// Keeps timers running; see [`WAKE_AFTER`].
-async fn wake_idle_core() {
+async fn wake_idle_core(started: Started) {
+    let mut started = Some(started);
     loop {
         let mut timers = WAKE_AFTER.map(glommio::timer::Timer::new);
         poll_fn(|context| {
@@ -106,7 +118,12 @@ async fn wake_idle_core() {
             for timer in later {
                 let _ = Pin::new(timer).poll(context);
             }
-            Pin::new(first).poll(context).map(drop)
+            let is_over = Pin::new(first).poll(context).map(drop);
+            // From here on there are timers.
+            if let Some(started) = started.take() {
+                started.tell();
+            }
+            is_over
         })
         .await;
     }

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod executor;
 pub(crate) mod fs;
 pub(crate) mod net;
+mod nudge;
 pub(crate) mod random;
 mod ring;
 pub(crate) mod task;
