@@ -9,6 +9,7 @@ use super::format::{BLOCK, segment_name};
 use crate::Error;
 use pinion_runtime::fs::{self, Buffer, File, OpenOptions};
 use std::collections::VecDeque;
+use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -214,15 +215,15 @@ impl Log {
         self.remove_surplus().await
     }
 
-    /// Makes the next segment ready.
+    /// Makes the next segment ready. What fails for want of room can be tried again, from whatever step on: a dead segment is dead until
+    /// all of it is done.
     pub(super) async fn make_spare(&self) -> Result<(), Error> {
         let (directory, number, dead, options, bytes) = {
-            let mut segments = self.0.segments.borrow_mut();
+            let segments = self.0.segments.borrow();
             // Oldest first, so that a file that is missing among older ones is known to be lost; and only once a durable group says that
             // it is not needed, so that it is not missed.
             let durable_oldest = self.0.writer.borrow().durable_oldest;
-            let free = segments.dead.front().is_some_and(|number| *number < durable_oldest);
-            let dead = if free { segments.dead.pop_front() } else { None };
+            let dead = segments.dead.front().copied().filter(|number| *number < durable_oldest);
             (
                 segments.directory.clone(),
                 segments.last_number + 1,
@@ -232,42 +233,52 @@ impl Log {
             )
         };
         let path = directory.join(segment_name(number));
-        let old = match dead {
-            Some(dead) => {
-                self.0.segments_reused.update(|count| count + 1);
-                directory.join(segment_name(dead))
-            }
+        let failed = |source| Error::io(&path, source);
+        match dead {
+            Some(dead) => match fs::rename(&directory.join(segment_name(dead)), &path).await {
+                // An earlier attempt came this far.
+                Err(error) if error.kind() == NotFound && fs::exists(&path).await.map_err(failed)? => {}
+                renamed => renamed.map_err(failed)?,
+            },
             None => {
                 let provisional = directory.join(PROVISIONAL);
                 let in_hurry = || self.0.segments.borrow().is_nearly_full();
                 fill(&provisional, bytes, in_hurry).await?;
-                provisional
+                fs::rename(&provisional, &path).await.map_err(failed)?;
             }
-        };
-        fs::rename(&old, &path).await.map_err(|source| Error::io(&path, source))?;
+        }
         fs::sync_dir(&directory).await.map_err(|source| Error::io(&directory, source))?;
-        let file = options.open(&path).await.map_err(|source| Error::io(&path, source))?;
+        let file = options.open(&path).await.map_err(failed)?;
         let mut segments = self.0.segments.borrow_mut();
+        if dead.is_some() {
+            segments.dead.pop_front();
+            self.0.segments_reused.update(|count| count + 1);
+        }
         segments.last_number = number;
         segments.spare = Some((number, file));
         Ok(())
     }
 
-    /// Removes dead segments that are not needed to be written again.
+    /// Removes dead segments that are not needed to be written again; one after the other, oldest first: removals that became durable in
+    /// another order would look like a file that was lost.
     async fn remove_surplus(&self) -> Result<(), Error> {
-        let durable_oldest = self.0.writer.borrow().durable_oldest;
-        let (directory, surplus) = {
-            let mut segments = self.0.segments.borrow_mut();
-            let surplus = segments.surplus(durable_oldest);
-            (segments.directory.clone(), segments.dead.drain(..surplus).collect::<Vec<_>>())
-        };
-        for number in &surplus {
-            let path = directory.join(segment_name(*number));
-            fs::remove_file(&path).await.map_err(|source| Error::io(&path, source))?;
-            // One after the other, oldest first: removals that became durable in another order would look like a file that was lost.
+        loop {
+            let durable_oldest = self.0.writer.borrow().durable_oldest;
+            let (directory, oldest) = {
+                let segments = self.0.segments.borrow();
+                let oldest = segments.dead.front().copied().filter(|_| segments.surplus(durable_oldest) > 0);
+                (segments.directory.clone(), oldest)
+            };
+            let Some(oldest) = oldest else { return Ok(()) };
+            let path = directory.join(segment_name(oldest));
+            match fs::remove_file(&path).await {
+                // An earlier attempt came this far.
+                Err(error) if error.kind() == NotFound => {}
+                removed => removed.map_err(|source| Error::io(&path, source))?,
+            }
             fs::sync_dir(&directory).await.map_err(|source| Error::io(&directory, source))?;
+            self.0.segments.borrow_mut().dead.pop_front();
         }
-        Ok(())
     }
 }
 
