@@ -7,6 +7,11 @@ use anyhow::{Context, Result, bail};
 use pinion_workload::Random;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long a file system may stay busy after the last process that used it is gone.
+const BUSY_WAIT: Duration = Duration::from_secs(30);
+const BUSY_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A place for a data directory that can fail and come back with what it kept.
 pub(crate) trait Medium {
@@ -86,7 +91,15 @@ impl Mount {
 
     pub(crate) fn unmount(&mut self) -> Result<()> {
         if self.mounted {
-            run("umount", &[text(&self.target)?])?;
+            let target = text(&self.target)?;
+            let deadline = Instant::now() + BUSY_WAIT;
+            // The kernel lets go of a killed process's io_uring, and of the files that it holds, some time after the process is gone.
+            while let Err(error) = run("umount", &[target]) {
+                if Instant::now() > deadline {
+                    return Err(error);
+                }
+                std::thread::sleep(BUSY_LOOK_EVERY);
+            }
             self.mounted = false;
         }
         Ok(())
