@@ -19,7 +19,7 @@ mod survivors;
 use self::merge::Merge;
 use self::output::Output;
 use self::pick::Plan;
-use self::survivors::{Older, Survivors};
+use self::survivors::{Filter, Older, Survivors};
 use crate::Error;
 use crate::manifest::TableRef;
 use crate::memtable::{Memtable, TombstoneSet};
@@ -208,12 +208,18 @@ impl Tree {
         } else {
             no_tables()
         };
-        let survivors = Survivors::new(plan.family, self.0.env.filter.clone(), snapshots, tombstones, older);
+        let survivors = Survivors::new(plan.family, self.filter(), snapshots, tombstones, older);
         let is_last = plan.output_level == LAST_LEVEL;
         let limit = self.0.env.options.table_bytes;
         let output =
             Output::new(self.clone(), plan.output_level, limit, below, survivors.tombstones(), is_last);
         Merge::new(Merging::new(sources, &smallest, &largest), survivors, output)
+    }
+
+    /// The filter, at what is flushed.
+    fn filter(&self) -> Option<Filter> {
+        let filter = self.0.env.filter.clone()?;
+        Some(Filter { filter, mark: self.0.flushed_mark.get() })
     }
 
     /// Writes one family of `memtables` to level 0; the tables, and the pass that still owns their files.

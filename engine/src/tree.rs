@@ -62,8 +62,9 @@ pub trait EditSink {
 /// Decides during compaction what is not worth keeping, for instance because it has expired.
 pub trait CompactionFilter {
     /// Whether the newest version of a stored key is still wanted. What is not becomes a tombstone. Versions that a snapshot sees are not
-    /// asked about. Replicas must come to agree, so the answer may depend on replicated state alone.
-    fn keep(&self, family: ColumnFamily, key: &[u8], value: &[u8]) -> bool;
+    /// asked about. Replicas must come to agree, and entries behind what is flushed are applied again after a crash and must find what
+    /// they found: so the answer may depend on nothing but the mark that the tree had when it was last flushed ([`Tree::set_mark`]).
+    fn keep(&self, family: ColumnFamily, key: &[u8], value: &[u8], mark: u64) -> bool;
 }
 
 /// What the trees of a core share.
@@ -105,6 +106,9 @@ pub(crate) struct Inner {
     committing: Rc<Turn>,
     flushing: Rc<Turn>,
     pub(crate) compactor: Compactor,
+    /// The owner's mark now, and when what is flushed was applied.
+    mark: Cell<u64>,
+    pub(crate) flushed_mark: Cell<u64>,
     /// Whether it is unknown what the manifest says.
     uncertain: Cell<bool>,
     /// The tree key of the lookup at hand.
@@ -152,6 +156,8 @@ impl Tree {
             committing: Rc::default(),
             flushing: Rc::default(),
             compactor: Compactor::default(),
+            mark: Cell::new(0),
+            flushed_mark: Cell::new(0),
             uncertain: Cell::new(false),
             key: RefCell::default(),
         })))
@@ -168,6 +174,12 @@ impl Tree {
         if full {
             self.rotate();
         }
+    }
+
+    /// Notes up to where the owner has come with the entry that is about to be applied; what that means is between it and the compaction
+    /// filter. A mark never goes back.
+    pub fn set_mark(&self, mark: u64) {
+        self.0.mark.set(self.0.mark.get().max(mark));
     }
 
     /// The value of a stored key, when nothing must be read for it; `None` asks for [`get`](Self::get).

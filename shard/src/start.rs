@@ -10,12 +10,14 @@ use crate::message::Message;
 use crate::meta::Meta;
 use crate::orphans::{self, Orphan};
 use crate::peer::Peer;
+use crate::value::ExpiryFilter;
 use pinion_engine::{EngineOptions, NewTree, Opening};
 use pinion_runtime::mailbox;
 use pinion_types::key::Zone;
 use pinion_types::map::HashMap;
 use pinion_types::{CoreId, Epoch, PeerId, Region, RegionId, StoreId};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long a core waits before it tries again to send to a core whose mailbox is full.
@@ -59,6 +61,7 @@ impl Shard {
         }
         let identity = early.agree_on_identity(&sender, &opening).await?;
         let is_new = opening.structures().is_empty() && core == CoreId(0);
+        let opening = opening.with_filter(Rc::new(ExpiryFilter));
         let (engine, mut recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;
         if is_new {
             recovered = engine.bootstrap(identity.encode(), first_regions(identity.store)).await?;

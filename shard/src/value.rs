@@ -8,6 +8,10 @@
 //!
 //! Expiry is judged by the region's stamp, a time that never goes back (`stamp.rs`), and by nothing else.
 
+use pinion_engine::tree::CompactionFilter;
+use pinion_types::ColumnFamily;
+use pinion_types::key::Zone;
+
 const LASTING: u8 = 0;
 const EXPIRING: u8 = 1;
 
@@ -64,6 +68,18 @@ pub fn open(stored: &[u8]) -> Option<Opened> {
             Some(Opened { expiry_ms: Some(u64::from_le_bytes(*expiry)), value_offset: 9 })
         }
         _ => None,
+    }
+}
+
+/// Drops raw values in compaction that every entry still to be applied finds expired: their expiry is not after the stamp, which is the mark
+/// of a region's tree, of what is flushed.
+pub struct ExpiryFilter;
+
+impl CompactionFilter for ExpiryFilter {
+    fn keep(&self, _: ColumnFamily, key: &[u8], value: &[u8], mark: u64) -> bool {
+        let is_raw = key.first() == Some(&Zone::Raw.prefix());
+        // What is no envelope is for a reader to report.
+        !is_raw || open(value).is_none_or(|opened| !opened.is_expired(mark))
     }
 }
 

@@ -12,13 +12,14 @@ use pinion_engine::log::{Durability, Log, LogConfig, Record, Released};
 use pinion_runtime::net::TcpListener;
 use pinion_runtime::{fs, machine, sim};
 use pinion_shard::checks::{self, EpochCheck};
-use pinion_shard::{Shard, ports};
+use pinion_shard::{Shard, StoreAdmin, ports};
 use pinion_types::key::Zone;
 use pinion_types::{ColumnFamily, CoreId, Epoch, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Term};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 fn in_simulator<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + Send + 'static) {
     sim::run(sim::Config::new(1), |simulation| {
@@ -333,5 +334,36 @@ fn test_peer_storage_append() {
         let log = log_of(&held).await;
         append(&log, &[(6, 5)]).await;
         assert_eq!(positions(&log).await, [(4, 4), (5, 5), (6, 5)]);
+    });
+}
+
+#[test]
+fn what_has_expired_gives_its_room_back() {
+    with_store(async |store| {
+        const VALUE_BYTES: usize = 1000;
+        let route = store.shard.router().find(&Zone::Raw.stored(b"k")).unwrap().clone();
+        let engine = store.shard.engine();
+        for number in 0..500u32 {
+            let (key, ttl) = (format!("brief-{number:03}").into_bytes(), Some(Duration::from_secs(1)));
+            let call = RawCall::Put { family: ColumnFamily::Default, key, value: vec![7; VALUE_BYTES], ttl };
+            assert_eq!(store.call(call).await, Ok(RawReply::Done));
+        }
+        engine.flush_region(route.region.id).await.unwrap();
+        let admin = StoreAdmin::new(store.shard.clone(), "test", Rc::from([]));
+        let bytes = async || {
+            let regions = admin.regions(Vec::new(), 0).await.unwrap().regions;
+            regions.iter().find(|info| info.region.id == route.region.id).unwrap().approximate_size_bytes
+        };
+        assert!(bytes().await > 500 * 1000);
+        pinion_runtime::sleep(Duration::from_secs(2)).await;
+        for _ in 0..8 {
+            // Around the expired keys, so that compactions reach them.
+            store.put(ColumnFamily::Default, b"a", b"first").await;
+            store.put(ColumnFamily::Default, b"z", b"last").await;
+            engine.flush_region(route.region.id).await.unwrap();
+            pinion_runtime::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(bytes().await < 50 * 1000, "{} bytes are left", bytes().await);
+        assert_eq!(store.scan(b"", 1000).await.len(), 2);
     });
 }

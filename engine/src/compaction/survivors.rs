@@ -20,10 +20,16 @@ pub(super) enum Verdict {
     Delete,
 }
 
+/// A compaction filter, with the mark by which it judges.
+pub(super) struct Filter {
+    pub(super) filter: Rc<dyn CompactionFilter>,
+    pub(super) mark: u64,
+}
+
 /// Judges entries in their order.
 pub(super) struct Survivors {
     family: ColumnFamily,
-    filter: Option<Rc<dyn CompactionFilter>>,
+    filter: Option<Filter>,
     /// Sequences of the snapshots, ascending.
     snapshots: Vec<u64>,
     tombstones: TombstoneSet,
@@ -39,7 +45,7 @@ pub(super) struct Survivors {
 impl Survivors {
     pub(super) fn new(
         family: ColumnFamily,
-        filter: Option<Rc<dyn CompactionFilter>>,
+        filter: Option<Filter>,
         snapshots: Vec<u64>,
         tombstones: TombstoneSet,
         older: Older,
@@ -91,8 +97,8 @@ impl Survivors {
             return Verdict::Drop;
         }
         let is_wanted = match (entry.kind, &self.filter) {
-            (EntryKind::Put, Some(filter)) if stripe == self.snapshots.len() => {
-                filter.keep(self.family, &entry.key[1..], entry.value)
+            (EntryKind::Put, Some(Filter { filter, mark })) if stripe == self.snapshots.len() => {
+                filter.keep(self.family, &entry.key[1..], entry.value, *mark)
             }
             (kind, _) => kind == EntryKind::Put,
         };

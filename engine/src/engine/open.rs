@@ -12,7 +12,7 @@ use crate::Error;
 use crate::cache::BlockCache;
 use crate::log::{Log, Recovered, RecoveredStream};
 use crate::manifest::{ManifestEdit, TreeState};
-use crate::tree::{Tree, TreeEnv};
+use crate::tree::{CompactionFilter, Tree, TreeEnv};
 use bytes::Bytes;
 use pinion_runtime::fs;
 use pinion_types::{LogIndex, RegionId, Term};
@@ -36,6 +36,7 @@ pub struct RecoveredRegion {
 /// A core whose log is open and whose trees are not.
 pub struct Opening {
     options: EngineOptions,
+    filter: Option<Rc<dyn CompactionFilter>>,
     log: Log,
     recovered: Recovered,
 }
@@ -48,7 +49,13 @@ impl Opening {
         let made = fs::create_dir_durably(&options.data_dir, within).await;
         made.map_err(|source| Error::io(&directory, source))?;
         let (log, recovered) = Log::open(&directory, options.log.clone()).await?;
-        Ok(Self { options, log, recovered })
+        Ok(Self { options, filter: None, log, recovered })
+    }
+
+    /// The same with a filter that drops in compaction what is not worth keeping.
+    #[must_use]
+    pub fn with_filter(self, filter: Rc<dyn CompactionFilter>) -> Self {
+        Self { filter: Some(filter), ..self }
     }
 
     /// The regions that the log holds, with their generations.
@@ -66,14 +73,14 @@ impl Opening {
         self,
         owns: impl Fn(RegionId) -> bool,
     ) -> Result<(Engine, Vec<RecoveredRegion>), Error> {
-        let Self { options, log, recovered } = self;
+        let Self { options, filter, log, recovered } = self;
         let cache = BlockCache::new(options.cache_bytes);
-        let tree_env = Rc::new(TreeEnv::new(options.tree.clone(), cache.clone()));
+        let tree_env = TreeEnv { filter, ..TreeEnv::new(options.tree.clone(), cache.clone()) };
         let engine = Engine(Rc::new(Inner {
             options,
             log,
             cache,
-            tree_env,
+            tree_env: Rc::new(tree_env),
             regions: RefCell::default(),
             maintenance: Maintenance::default(),
             counters: Counters::default(),

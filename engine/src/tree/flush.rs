@@ -37,7 +37,7 @@ impl Tree {
     pub async fn flush(&self) -> Result<(), Error> {
         // What comes from here on may not be durable in the log.
         self.rotate();
-        let (applied, last_sequence) = (self.applied(), self.last_sequence());
+        let (applied, last_sequence, mark) = (self.applied(), self.last_sequence(), self.0.mark.get());
         let turn = self.0.flushing.take().await;
         let view = self.view();
         let is_due = |memtable: &&Rc<Memtable>| memtable.last_sequence() <= last_sequence;
@@ -47,6 +47,9 @@ impl Tree {
             return Ok(());
         }
         let flushed = self.flush_memtables(&Flushed { memtables, applied, last_sequence }).await;
+        if flushed.is_ok() {
+            self.0.flushed_mark.set(mark.max(self.0.flushed_mark.get()));
+        }
         drop(turn);
         // What a failed flush has begun goes now.
         self.0.files.purge_leniently().await;

@@ -66,6 +66,7 @@ impl Peer {
             source,
         })?;
         self.stamp.raise(header.stamp_ms);
+        self.tree.set_mark(header.stamp_ms);
         let applying = Applying { position, header, waiters };
         if header.epoch.version != self.region.borrow().epoch.version && !matches!(body, Body::Compact(..)) {
             self.refuse(applying);

@@ -163,7 +163,7 @@ fn ascending_keys_are_written_once() {
 struct NoZeros;
 
 impl crate::tree::CompactionFilter for NoZeros {
-    fn keep(&self, _family: ColumnFamily, _key: &[u8], value: &[u8]) -> bool {
+    fn keep(&self, _family: ColumnFamily, _key: &[u8], value: &[u8], _mark: u64) -> bool {
         value.first() != Some(&0)
     }
 }
@@ -338,5 +338,43 @@ fn pressure_grows_with_what_waits() {
         assert!(fixture.tree.write_pressure() >= 1.0);
         fixture.compact_all().await;
         assert!(fixture.tree.write_pressure() < 1.0);
+    });
+}
+
+/// Keeps a value while the mark is below its first byte.
+struct UntilMark;
+
+impl crate::tree::CompactionFilter for UntilMark {
+    fn keep(&self, _family: ColumnFamily, _key: &[u8], value: &[u8], mark: u64) -> bool {
+        mark < u64::from(value[0])
+    }
+}
+
+#[test]
+fn the_filter_judges_by_what_is_flushed() {
+    simulated(8, |directory| async move {
+        let env = TreeEnv::new(tiny(), BlockCache::new(1 << 20)).with_filter(Rc::new(UntilMark));
+        let mut fixture = Fixture::open(directory, Rc::new(env), TreeState::default()).await;
+        fixture.tree.set_mark(4);
+        // Twice, so that there is something to merge.
+        for _ in 0..2 {
+            for number in 0..200 {
+                fixture.put(&key(number), &[5; 20]);
+            }
+            fixture.flush().await;
+        }
+        // Entries behind the flush are applied again after a crash, and must find what they found before it.
+        fixture.tree.set_mark(5);
+        for number in 0..200 {
+            fixture.put(&key(number), &[5; 20]);
+        }
+        fixture.tree.rotate();
+        fixture.tree.settle().await.unwrap();
+        assert_eq!(fixture.content().await.len(), 200);
+        let tables: u64 = fixture.tree.state().tables.iter().map(|table| table.meta.entries).sum();
+        assert_eq!(tables, 200);
+        fixture.flush().await;
+        fixture.tree.settle().await.unwrap();
+        assert_eq!(fixture.content().await.len(), 0);
     });
 }
