@@ -35,10 +35,17 @@ impl Peer {
     /// is not written yet.
     pub(crate) fn collect(&self) -> Option<Persist> {
         self.queued.set(false);
+        if !self.persisting.get() {
+            self.propose_pending();
+        }
+        self.take_ready()
+    }
+
+    /// What Raft has to be written and to be applied, and nothing new; unless the part of an earlier turn is not written yet.
+    pub(crate) fn take_ready(&self) -> Option<Persist> {
         if self.persisting.get() {
             return None;
         }
-        self.propose_pending();
         let mut node = self.node.borrow_mut();
         if !node.has_ready() {
             return None;
