@@ -128,10 +128,9 @@ impl Engine {
         self.0.log.release(region.id, crate::log::Released { entries_through, edits_through });
     }
 
-    /// Stops flushing and compacting, and makes what was appended to the log durable.
+    /// Stops flushing and compacting, and makes what was appended to the log durable. From then on the directory may be another's.
     pub async fn close(&self) -> Result<(), Error> {
-        self.0.closing.set(true);
-        self.0.maintenance.ring();
+        self.stop_maintenance().await;
         self.0.log.close().await
     }
 }

@@ -69,6 +69,11 @@ pub(crate) trait Engine: Sized + 'static {
     /// major compaction.
     async fn settle(&self) -> Result<()>;
 
+    /// Ends what goes on in the background; the files are removed next.
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Lets an engine of one thread do other work between two calls.
     async fn pause(&self) {}
 

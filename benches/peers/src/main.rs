@@ -68,6 +68,7 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
+    env_logger::Builder::new().filter_level(log::LevelFilter::Warn).init();
     let arguments = Arguments::parse();
     std::fs::create_dir_all(&arguments.directory)?;
     match &arguments.worker {

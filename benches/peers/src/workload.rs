@@ -98,7 +98,9 @@ impl<E: Engine> Bench<E> {
     }
 
     async fn fresh(&mut self) -> Result<()> {
-        self.engine = None;
+        if let Some(engine) = self.engine.take() {
+            engine.close().await?;
+        }
         self.loaded = false;
         let path = &self.config.options.path;
         if path.exists() {

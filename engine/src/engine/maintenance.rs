@@ -12,6 +12,7 @@
 use super::statistics::count;
 use super::{Engine, OpenRegion};
 use crate::Error;
+use crate::compaction::CompactionStep;
 use pinion_runtime::{Lane, fs, spawn_in};
 use pinion_types::RegionId;
 use std::cell::{Cell, RefCell};
@@ -23,6 +24,10 @@ use std::time::Duration;
 const RETRY_WAIT: Duration = Duration::from_millis(250);
 /// How often the disk's free space is looked at.
 const SPACE_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a closing engine looks whether its tasks have ended.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Bytes that a compaction reads before it looks whether the engine closes.
+const COMPACTION_STEP_BYTES: u64 = 32 << 20;
 /// The delay of a writer at twice the memtables' budget, and at the debt's bound.
 const DELAY_MAX: Duration = Duration::from_millis(4);
 /// Pressure at which writers are told that the core is busy. 1 is the budget.
@@ -61,6 +66,8 @@ pub(crate) struct Maintenance {
     disk_full: Cell<bool>,
     /// The disk has room for little more than what is to be flushed.
     short_of_space: Cell<bool>,
+    /// Tasks that flush or compact and have not ended.
+    running: Cell<usize>,
     failures: Cell<u64>,
 }
 
@@ -78,9 +85,19 @@ impl Maintenance {
 impl Engine {
     /// Starts the tasks that flush and compact.
     pub(crate) fn start_maintenance(&self) {
+        self.0.maintenance.running.set(2);
         spawn_in(Lane::Throughput, self.clone().flush_loop());
         spawn_in(Lane::Throughput, self.clone().compact_loop());
         spawn_in(Lane::Throughput, self.clone().space_loop());
+    }
+
+    /// Lets the tasks that flush and compact end what they are at, and waits until they have: from here on nothing touches the trees' files.
+    pub(crate) async fn stop_maintenance(&self) {
+        self.0.closing.set(true);
+        self.0.maintenance.ring();
+        while self.0.maintenance.running.get() > 0 {
+            pinion_runtime::sleep(STOP_LOOK_EVERY).await;
+        }
     }
 
     /// To be called after writes: wakes the tasks when there is something to do for them.
@@ -196,6 +213,7 @@ impl Engine {
             region.busy.update(|busy| busy - 1);
             self.note(&flushed, "flush", &region).await;
         }
+        self.0.maintenance.running.update(|running| running - 1);
     }
 
     async fn compact_loop(self) {
@@ -206,14 +224,26 @@ impl Engine {
                 continue;
             };
             region.busy.update(|busy| busy + 1);
-            let compacted = region.tree.compact_once().await;
-            if matches!(compacted, Ok(true)) {
-                count(&self.0.counters.compactions);
-            }
-            let compacted = compacted.map(drop);
+            let compacted = self.compact(&region).await;
             region.busy.update(|busy| busy - 1);
             self.note(&compacted, "compaction", &region).await;
         }
+        self.0.maintenance.running.update(|running| running - 1);
+    }
+
+    /// One compaction, to its end unless the engine closes.
+    async fn compact(&self, region: &OpenRegion) -> Result<(), Error> {
+        while !self.0.closing.get() {
+            match region.tree.compact_step(COMPACTION_STEP_BYTES).await? {
+                CompactionStep::Progress(_) => {}
+                CompactionStep::Done(_) => {
+                    count(&self.0.counters.compactions);
+                    return Ok(());
+                }
+                CompactionStep::Idle => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     async fn space_loop(self) {

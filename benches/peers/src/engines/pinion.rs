@@ -117,6 +117,10 @@ impl Engine for Pinion {
         Ok(())
     }
 
+    async fn close(&self) -> Result<()> {
+        Ok(self.core.close().await?)
+    }
+
     async fn pause(&self) {
         if pinion_runtime::should_yield() {
             pinion_runtime::yield_now().await;
