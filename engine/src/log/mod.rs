@@ -124,6 +124,8 @@ struct Inner {
     failure: RefCell<Option<String>>,
     /// A rewrite of what is small in the oldest segment is on its way.
     reclaiming: Cell<bool>,
+    /// A task is about to give the pending group to the disk.
+    writing_soon: Cell<bool>,
     segments_reused: Cell<u64>,
     records_rewritten: Cell<u64>,
 }
@@ -167,7 +169,7 @@ impl Log {
             state.shrink_cache(cache_bytes, writer.durable_through);
             writer.appended(records.len(), durability)
         };
-        self.write_pending();
+        self.write_soon();
         match durability {
             Durability::Sync => Ticket::waiting(group),
             Durability::Buffered => Ticket::done(),

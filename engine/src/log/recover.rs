@@ -162,6 +162,7 @@ pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Re
         waiting_for_place: RefCell::default(),
         failure: RefCell::default(),
         reclaiming: Cell::new(false),
+        writing_soon: Cell::new(false),
         segments_reused: Cell::new(0),
         records_rewritten: Cell::new(0),
         config,

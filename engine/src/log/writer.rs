@@ -287,19 +287,29 @@ impl Log {
         self.0.waiting_for_place.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
+    /// Gives the pending group to the disk when the tasks that can run now have had their turn: they may append to it, and of many that
+    /// were woken by one group the first would otherwise write the next alone.
+    pub(super) fn write_soon(&self) {
+        if self.is_place_for_wanted() && !self.0.writing_soon.replace(true) {
+            let log = self.clone();
+            pinion_runtime::spawn(async move {
+                log.0.writing_soon.set(false);
+                log.write_pending();
+            });
+        }
+    }
+
+    /// Whether the pending group is wanted and there is a place for it.
+    fn is_place_for_wanted(&self) -> bool {
+        let writer = self.0.writer.borrow();
+        !writer.failed
+            && writer.in_flight.len() < self.0.config.groups_in_flight_max
+            && writer.is_wanted(self.0.config.buffer_bytes_max)
+    }
+
     /// Gives the pending group to the disk, if it is wanted and there is a place for it.
     pub(super) fn write_pending(&self) {
-        loop {
-            let wanted = {
-                let writer = self.0.writer.borrow();
-                !writer.failed
-                    && writer.in_flight.len() < self.0.config.groups_in_flight_max
-                    && writer.is_wanted(self.0.config.buffer_bytes_max)
-            };
-            if !wanted || !self.write_group() {
-                return;
-            }
-        }
+        while self.is_place_for_wanted() && self.write_group() {}
     }
 
     /// Writes the pending group; false when it must wait for a segment.
