@@ -181,8 +181,10 @@ mod tests {
 
     fn launch(folder: &Path, script: &str) -> Launch {
         let program = folder.join("server.sh");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        assert!(Command::new("chmod").arg("+x").arg(&program).status().unwrap().success());
+        // Written by a child: a file that this process writes may be open for writing in a child that another test starts just then, and can't
+        // be executed.
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod +x "$0""#;
+        assert!(Command::new("sh").args(["-c", write]).arg(&program).arg(script).status().unwrap().success());
         Launch { program, arguments: Vec::new(), log: folder.join("log") }
     }
 
