@@ -66,6 +66,8 @@ pub(super) fn engine(config: &Config, core: CoreId) -> EngineOptions {
             segment_bytes: config.log.segment_size.0,
             groups_in_flight_max: config.log.groups_in_flight,
             cache_bytes: (part / 16).min(ENTRY_CACHE_BYTES_MAX),
+            segments_kept: usize::try_from(config.log.replay_max.0 / config.log.segment_size.0)
+                .unwrap_or(usize::MAX),
             ..LogConfig::default()
         },
         tree: TreeOptions {

@@ -62,6 +62,9 @@ pub struct LogConfig {
     /// Bytes of entries' payloads kept in memory. Default 16 MiB. Too small: entries are read back from disk. Counterpart: TiKV's
     /// raft entry cache.
     pub cache_bytes: usize,
+    /// Files that are kept once they were made, in use or to be written again; two are kept to be written again in any case. Default 4. Too small:
+    /// segments are filled and removed while others wait for the device. Too large: an idle log takes much of the disk.
+    pub segments_kept: usize,
     /// Whether writes are synced. False only where a test plants the bug of leaving it out.
     pub data_sync: bool,
 }
@@ -74,6 +77,7 @@ impl Default for LogConfig {
             groups_in_flight_max: 2,
             buffer_bytes_max: 1 << 20,
             cache_bytes: 16 << 20,
+            segments_kept: 4,
             data_sync: true,
         }
     }

@@ -132,7 +132,7 @@ pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Re
         reading.read_segment(&live, position).await?;
     }
     reading.check_oldest(directory, &live)?;
-    let mut segments = Segments::new(directory, config.segment_bytes, config.data_sync, reading.first);
+    let mut segments = Segments::new(directory, &config, reading.first);
     for (position, segment) in live.iter().enumerate() {
         let file = reopen(&segment.path, config.data_sync).await?;
         let SegmentHeader { number, first_group, .. } = segment.header;

@@ -4,8 +4,8 @@
 //! a rename, and the directory is synced before anything of the new number is written. Its header is written when the log comes to
 //! it, at the same time as its first group, and the group is not acknowledged before the header is durable.
 
-use super::Log;
 use super::format::{BLOCK, segment_name};
+use super::{Log, LogConfig};
 use crate::Error;
 use pinion_runtime::fs::{self, Buffer, File, OpenOptions};
 use std::collections::VecDeque;
@@ -17,10 +17,10 @@ use std::time::Duration;
 const FILL_BYTES: usize = 256 << 10;
 /// The pause between two such writes while the present segment has room: whoever waits for a group would wait for the zeros before it.
 const FILL_PAUSE: Duration = Duration::from_millis(1);
-/// The name of a file that is being filled.
+/// The name of a file that is being filled, or removed.
 pub(super) const PROVISIONAL: &str = "spare.tmp";
-/// Dead segments that are kept to be written again; more are removed.
-const DEAD_SEGMENTS_MAX: usize = 2;
+/// Dead segments that are kept to be written again, however many are in use.
+const DEAD_SEGMENTS_MIN: usize = 2;
 
 /// How long a full disk is left alone before another segment is tried.
 const FULL_DISK_WAIT: Duration = Duration::from_millis(100);
@@ -40,6 +40,8 @@ pub(super) struct Segments {
     directory: PathBuf,
     segment_bytes: u64,
     data_sync: bool,
+    /// Files that are kept, in use or dead.
+    kept: usize,
     /// Oldest first; the last one is written to.
     pub(super) live: VecDeque<Segment>,
     /// Numbered, empty, next in line.
@@ -57,11 +59,12 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    pub(super) fn new(directory: &Path, segment_bytes: u64, data_sync: bool, first_group: u64) -> Self {
+    pub(super) fn new(directory: &Path, config: &LogConfig, first_group: u64) -> Self {
         Self {
             directory: directory.to_owned(),
-            segment_bytes,
-            data_sync,
+            segment_bytes: config.segment_bytes,
+            data_sync: config.data_sync,
+            kept: config.segments_kept,
             live: VecDeque::new(),
             spare: None,
             dead: VecDeque::new(),
@@ -169,7 +172,7 @@ impl Segments {
     /// How many of the dead segments, the oldest of them, can go: a durable group says that they are not needed.
     fn surplus(&self, durable_oldest: u64) -> usize {
         let free = self.dead.iter().take_while(|number| **number < durable_oldest).count();
-        free.saturating_sub(DEAD_SEGMENTS_MAX)
+        free.saturating_sub(self.kept.saturating_sub(self.live.len()).max(DEAD_SEGMENTS_MIN))
     }
 
     fn options(&self) -> OpenOptions {
@@ -260,24 +263,32 @@ impl Log {
     }
 
     /// Removes dead segments that are not needed to be written again; one after the other, oldest first: removals that became durable in
-    /// another order would look like a file that was lost.
+    /// another order would look like a file that was lost. The room is given back in parts, under a name that a start removes whatever is
+    /// left of the file.
     async fn remove_surplus(&self) -> Result<(), Error> {
         loop {
             let durable_oldest = self.0.writer.borrow().durable_oldest;
             let (directory, oldest) = {
                 let segments = self.0.segments.borrow();
-                let oldest = segments.dead.front().copied().filter(|_| segments.surplus(durable_oldest) > 0);
+                // The next segment comes first.
+                let is_due = segments.spare.is_some() && segments.surplus(durable_oldest) > 0;
+                let oldest = segments.dead.front().copied().filter(|_| is_due);
                 (segments.directory.clone(), oldest)
             };
             let Some(oldest) = oldest else { return Ok(()) };
             let path = directory.join(segment_name(oldest));
-            match fs::remove_file(&path).await {
+            let provisional = directory.join(PROVISIONAL);
+            match fs::rename(&path, &provisional).await {
                 // An earlier attempt came this far.
                 Err(error) if error.kind() == NotFound => {}
-                removed => removed.map_err(|source| Error::io(&path, source))?,
+                renamed => renamed.map_err(|source| Error::io(&path, source))?,
             }
             fs::sync_dir(&directory).await.map_err(|source| Error::io(&directory, source))?;
             self.0.segments.borrow_mut().dead.pop_front();
+            match fs::remove_large_file(&provisional).await {
+                Err(error) if error.kind() == NotFound => {}
+                removed => removed.map_err(|source| Error::io(&provisional, source))?,
+            }
         }
     }
 }

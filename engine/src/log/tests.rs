@@ -331,3 +331,36 @@ fn a_start_that_nothing_was_written_after_takes_no_segment() {
         assert!(names.len() <= 4, "{} files", names.len());
     });
 }
+
+#[test]
+fn files_that_are_kept_are_written_again_and_the_others_go() {
+    run("kept", async |directory| {
+        for kept in [8, 2] {
+            let (log, _) =
+                Log::open(&directory, LogConfig { segments_kept: kept, ..config() }).await.unwrap();
+            let stream = RegionId(1);
+            // Seven entries fill a segment; six segments come together before all of them are freed at once.
+            for round in 0..4 {
+                for _ in 0..42 {
+                    append(&log, log.last_index(stream).0 + 1, &[1; 5000]).await;
+                }
+                let index = log.last_index(stream);
+                let compact = Record::Compact { stream, index, term: Term(1) };
+                log.append(&[compact], Durability::Sync).await.unwrap();
+                log.release(stream, Released { entries_through: index, edits_through: 0 });
+                // What is written after they are free makes that durable.
+                for _ in 0..2 {
+                    log.settle().await;
+                    append(&log, log.last_index(stream).0 + 1, &[1; 5000]).await;
+                }
+                log.settle().await;
+                let files = pinion_runtime::fs::read_dir(&directory).await.unwrap().len();
+                assert!(files <= kept + 4, "{files} files, {kept} kept, round {round}");
+            }
+            let (reused, _) = log.reuse();
+            let expected = if kept == 8 { 15..40 } else { 3..15 };
+            assert!(expected.contains(&reused), "{reused} segments were written again with {kept} kept");
+            log.close().await.unwrap();
+        }
+    });
+}

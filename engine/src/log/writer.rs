@@ -259,12 +259,17 @@ impl Log {
     /// Waits until nothing of the log runs in the background and everything is durable.
     pub async fn close(&self) -> Result<(), Error> {
         self.sync().await?;
-        while self.0.segments.borrow().preparing || self.0.reclaiming.get() {
-            pinion_runtime::sleep(CLOSE_WAIT).await;
-        }
+        self.settle().await;
         // From here on the directory may be another log's: a marker that still waits must not write to it.
         self.0.writer.borrow_mut().closed = true;
         Ok(())
+    }
+
+    /// Waits until nothing of the log runs in the background.
+    pub(super) async fn settle(&self) {
+        while self.0.segments.borrow().preparing || self.0.reclaiming.get() {
+            pinion_runtime::sleep(CLOSE_WAIT).await;
+        }
     }
 
     /// Waits until the next group could go to the disk at once, or the log has failed. Who collects what to append until then makes one
