@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: measurements, each by one command. docs/performance.md says how to read them.
 
-use crate::{redis, setup, shell, workspace};
+use crate::{memory, redis, setup, shell, workspace};
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -15,6 +15,8 @@ pub(crate) enum Bench {
     },
     /// The server beside Redis, each in turn on one processor, with durable writes
     Redis(redis::RedisArguments),
+    /// What a server keeps resident while three times its budget is loaded
+    Memory(memory::MemoryArguments),
     /// The micro-benchmarks of the workspace
     Criterion {
         /// Passed on to cargo bench
@@ -27,6 +29,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Peers { arguments } => peers(arguments),
         Bench::Redis(arguments) => redis::run(arguments),
+        Bench::Memory(arguments) => memory::run(arguments),
         Bench::Criterion { arguments } => shell::run(shell::cargo(["bench", "--workspace"]).args(arguments)),
     }
 }

@@ -3,13 +3,13 @@
 //! One processor belongs to the server under test, another to the client. The two servers run in turn, several times, and the medians
 //! count, so that a slow minute of the machine falls on both.
 
+use crate::server::{Server, figure, fresh, operations_per_second, pinned};
 use crate::{setup, shell, workspace};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
-use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const START_MAX: Duration = Duration::from_secs(30);
@@ -92,11 +92,25 @@ const ROWS: [Row; 6] = [
     },
 ];
 
+/// The latencies that are shown of single puts at half of the rate that they reach.
+const HALF_LOAD: [&str; 4] = ["p50", "p99", "p99.9", "max"];
+
+/// What was measured, a figure for each run.
+struct Figures {
+    /// Operations a second of Redis and of ours, for each of [`ROWS`].
+    rows: Vec<(Vec<f64>, Vec<f64>)>,
+    /// Microseconds.
+    half_load: [(&'static str, Vec<f64>); HALF_LOAD.len()],
+}
+
 pub(crate) fn run(arguments: &RedisArguments) -> Result<()> {
     setup::debian(&["redis-server", "redis-tools", "util-linux"])?;
     let pinion = workspace::build_release("pinion", "pinion", &[])?;
     let directory = arguments.directory.clone().unwrap_or_else(|| workspace::target().join("bench-redis"));
-    let mut figures: Vec<(Vec<f64>, Vec<f64>)> = ROWS.iter().map(|_| (Vec::new(), Vec::new())).collect();
+    let mut figures = Figures {
+        rows: ROWS.iter().map(|_| (Vec::new(), Vec::new())).collect(),
+        half_load: HALF_LOAD.map(|name| (name, Vec::new())),
+    };
     for run in 1..=arguments.runs {
         eprintln!("run {run} of {}", arguments.runs);
         measure_redis(arguments, &directory.join("redis"), &mut figures)?;
@@ -107,23 +121,19 @@ pub(crate) fn run(arguments: &RedisArguments) -> Result<()> {
     Ok(())
 }
 
-fn measure_redis(
-    arguments: &RedisArguments,
-    directory: &Path,
-    figures: &mut [(Vec<f64>, Vec<f64>)],
-) -> Result<()> {
+fn measure_redis(arguments: &RedisArguments, directory: &Path, figures: &mut Figures) -> Result<()> {
     fresh(directory)?;
     let port = free_port()?;
     let mut server = pinned(arguments.server_cpu, Path::new("redis-server"));
     server.args(["--port", &port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always"]);
     server.args(["--save", "", "--auto-aof-rewrite-percentage", "0", "--dir"]).arg(directory);
-    let _server = Server(server.stdout(Stdio::null()).spawn().context("redis-server")?);
+    let _server = Server::spawn(server.stdout(Stdio::null()))?;
     let deadline = Instant::now() + START_MAX;
     while TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
         anyhow::ensure!(Instant::now() < deadline, "redis-server does not answer");
         std::thread::sleep(Duration::from_millis(50));
     }
-    for (row, (redis, _)) in ROWS.iter().zip(figures).filter(|(row, _)| !row.redis.is_empty()) {
+    for (row, (redis, _)) in ROWS.iter().zip(&mut figures.rows).filter(|(row, _)| !row.redis.is_empty()) {
         // It counts commands; batched rows get more of them, so that every row lasts some seconds.
         let commands = arguments.requests * if row.redis.contains(&"-P") { BATCHED_TIMES } else { 1 };
         let mut client = pinned(arguments.client_cpu, Path::new("redis-benchmark"));
@@ -141,30 +151,41 @@ fn measure_pinion(
     arguments: &RedisArguments,
     pinion: &Path,
     directory: &Path,
-    figures: &mut [(Vec<f64>, Vec<f64>)],
+    figures: &mut Figures,
 ) -> Result<()> {
     fresh(directory)?;
-    let mut server = pinned(arguments.server_cpu, pinion);
-    server.args(["server", "--cores", "1", "--cpus", "none", "--listen", "127.0.0.1:0", "--data-dir"]);
-    let mut server = Server(server.arg(directory).stdout(Stdio::piped()).spawn().context("pinion server")?);
-    let address = ready_address(&mut server.0)?;
-    for (row, (_, ours)) in ROWS.iter().zip(figures) {
+    let mut command = pinned(arguments.server_cpu, pinion);
+    command.args(["server", "--cores", "1", "--cpus", "none", "--data-dir"]).arg(directory);
+    let (_server, address) = Server::start(&mut command)?;
+    let client = |row: &[&str]| {
         let mut client = pinned(arguments.client_cpu, pinion);
         client.args(["bench", "raw", "--connect", &address, "--value-size", "100", "--output", "json"]);
         client.args(["--distribution", "uniform", "--records", &arguments.keys.to_string()]);
         client.args(["--duration", &format!("{}s", arguments.seconds)]);
-        let printed = shell::output(client.args(row.pinion))?;
-        let rate = pinion_rate(&printed).with_context(|| format!("pinion bench raw printed: {printed}"))?;
+        shell::output(client.args(row))
+    };
+    for (row, (_, ours)) in ROWS.iter().zip(&mut figures.rows) {
+        let rate = operations_per_second(&client(row.pinion)?)?;
         eprintln!("  pinion  {:40} {rate:10.0} a second", row.name);
         ours.push(rate);
     }
+    // What a user feels is what a store does that is not driven as fast as it goes.
+    let single_puts = figures.rows[0].1.last().copied().unwrap_or_default();
+    let half = format!("{:.0}", single_puts / 2.0);
+    let printed = client(&[ROWS[0].pinion, &["--warmup", "1s", "--rate", &half]].concat())?;
+    for (name, values) in &mut figures.half_load {
+        values.push(figure(&printed, &format!("/latency_us/update/{name}"))?);
+    }
+    let [median, tail, ..] =
+        figures.half_load.each_ref().map(|(_, values)| values.last().copied().unwrap_or_default());
+    eprintln!("  pinion  put at half of that ({half} a second): p50 {median:.0} us, p99 {tail:.0} us");
     Ok(())
 }
 
-fn print_table(figures: &[(Vec<f64>, Vec<f64>)]) {
+fn print_table(figures: &Figures) {
     println!("| row | Redis, a second | Pinion, a second | ratio | wanted |");
     println!("| --- | ---: | ---: | ---: | ---: |");
-    for (row, (redis, ours)) in ROWS.iter().zip(figures) {
+    for (row, (redis, ours)) in ROWS.iter().zip(&figures.rows) {
         let (redis, ours) = (median(redis), median(ours));
         match redis {
             Some(redis) => {
@@ -179,54 +200,10 @@ fn print_table(figures: &[(Vec<f64>, Vec<f64>)]) {
             None => println!("| {} | | {:.0} | | |", row.name, ours.unwrap_or(0.0)),
         }
     }
-}
-
-/// A server process that ends with its owner.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone after the wait.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// `program` on one processor.
-fn pinned(cpu: usize, program: &Path) -> Command {
-    let mut command = shell::command("taskset", ["--cpu-list", &cpu.to_string()]);
-    command.arg(program);
-    command
-}
-
-fn fresh(directory: &Path) -> Result<()> {
-    if directory.exists() {
-        std::fs::remove_dir_all(directory)?;
-    }
-    std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    Ok(listener.local_addr()?.port().to_string())
-}
-
-/// The first address of the line `ready store=1 listen=A,B`.
-fn ready_address(server: &mut Child) -> Result<String> {
-    let stdout = server.stdout.take().context("the server's output was asked for")?;
-    for line in BufReader::new(stdout).lines() {
-        if let Some(address) = listen_of(&line?) {
-            return Ok(address);
-        }
-    }
-    bail!("pinion server ended before it was ready")
-}
-
-fn listen_of(line: &str) -> Option<String> {
-    let fields = line.strip_prefix("ready ")?;
-    let listen = fields.split(' ').find_map(|field| field.strip_prefix("listen="))?;
-    listen.split(',').next().map(str::to_owned)
+    let half_load = figures.half_load.iter();
+    let medians: Vec<_> =
+        half_load.map(|(name, values)| format!("{name} {:.0} us", median(values).unwrap_or(0.0))).collect();
+    println!("\nSingle puts at half of their rate, 50 connections: {}.", medians.join(", "));
 }
 
 /// The rate in redis-benchmark's CSV: the second field of the line that is not the header.
@@ -235,11 +212,10 @@ fn redis_rate(printed: &str) -> Option<f64> {
     line.split(',').nth(1)?.trim_matches('"').parse().ok()
 }
 
-/// Operations a second in the JSON line of `pinion bench raw`.
-fn pinion_rate(printed: &str) -> Option<f64> {
-    let line = printed.lines().rev().find(|line| line.starts_with('{'))?;
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    line["operations_per_second"].as_f64()
+/// A port that was free a moment ago.
+fn free_port() -> Result<String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port().to_string())
 }
 
 fn median(values: &[f64]) -> Option<f64> {
@@ -257,15 +233,6 @@ mod tests {
         let csv = "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"62500.00\",\"0.5\"\n";
         assert_eq!(redis_rate(csv), Some(62500.0));
         assert_eq!(redis_rate("nothing"), None);
-        assert_eq!(pinion_rate("text\n{\"operations_per_second\":123.5}\n"), Some(123.5));
-        assert_eq!(pinion_rate("{}"), None);
-    }
-
-    #[test]
-    fn the_ready_line_names_the_first_address() {
-        let line = "ready store=1 listen=127.0.0.1:20160,127.0.0.1:20161";
-        assert_eq!(listen_of(line).as_deref(), Some("127.0.0.1:20160"));
-        assert_eq!(listen_of("listening"), None);
     }
 
     #[test]
