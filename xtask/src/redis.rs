@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const START_MAX: Duration = Duration::from_secs(30);
@@ -92,6 +92,8 @@ const ROWS: [Row; 6] = [
     },
 ];
 
+/// A server of one core; the folder of its data comes last.
+const SERVER: [&str; 6] = ["server", "--cores", "1", "--cpus", "none", "--data-dir"];
 /// The latencies that are shown of single puts at half of the rate that they reach.
 const HALF_LOAD: [&str; 4] = ["p50", "p99", "p99.9", "max"];
 
@@ -155,31 +157,47 @@ fn measure_pinion(
 ) -> Result<()> {
     fresh(directory)?;
     let mut command = pinned(arguments.server_cpu, pinion);
-    command.args(["server", "--cores", "1", "--cpus", "none", "--data-dir"]).arg(directory);
-    let (_server, address) = Server::start(&mut command)?;
-    let client = |row: &[&str]| {
-        let mut client = pinned(arguments.client_cpu, pinion);
-        client.args(["bench", "raw", "--connect", &address, "--value-size", "100", "--output", "json"]);
-        client.args(["--distribution", "uniform", "--records", &arguments.keys.to_string()]);
-        client.args(["--duration", &format!("{}s", arguments.seconds)]);
-        shell::output(client.args(row))
-    };
+    let (server, address) = Server::start(command.args(SERVER).arg(directory))?;
     for (row, (_, ours)) in ROWS.iter().zip(&mut figures.rows) {
-        let rate = operations_per_second(&client(row.pinion)?)?;
+        let client = pinned(arguments.client_cpu, pinion);
+        let rate = operations_per_second(&bench(arguments, client, &address, row.pinion)?)?;
         eprintln!("  pinion  {:40} {rate:10.0} a second", row.name);
         ours.push(rate);
     }
-    // What a user feels is what a store does that is not driven as fast as it goes.
+    drop(server);
+    measure_half_load(arguments, pinion, directory, figures)
+}
+
+/// What a user feels is what a store does that is not driven as fast as it goes. Here both run where they like: a processor that the kernel
+/// keeps for some milliseconds would be most of what is measured.
+fn measure_half_load(
+    arguments: &RedisArguments,
+    pinion: &Path,
+    directory: &Path,
+    figures: &mut Figures,
+) -> Result<()> {
+    fresh(directory)?;
+    let (_server, address) = Server::start(Command::new(pinion).args(SERVER).arg(directory))?;
     let single_puts = figures.rows[0].1.last().copied().unwrap_or_default();
     let half = format!("{:.0}", single_puts / 2.0);
-    let printed = client(&[ROWS[0].pinion, &["--warmup", "1s", "--rate", &half]].concat())?;
+    let row = [ROWS[0].pinion, &["--warmup", "1s", "--rate", &half]].concat();
+    let printed = bench(arguments, Command::new(pinion), &address, &row)?;
+    let mut shown = Vec::new();
     for (name, values) in &mut figures.half_load {
-        values.push(figure(&printed, &format!("/latency_us/update/{name}"))?);
+        let latency = figure(&printed, &format!("/latency_us/update/{name}"))?;
+        shown.push(format!("{name} {latency:.0} us"));
+        values.push(latency);
     }
-    let [median, tail, ..] =
-        figures.half_load.each_ref().map(|(_, values)| values.last().copied().unwrap_or_default());
-    eprintln!("  pinion  put at half of that ({half} a second): p50 {median:.0} us, p99 {tail:.0} us");
+    eprintln!("  pinion  put at half of that, {half} a second: {}", shown.join(", "));
     Ok(())
+}
+
+/// What `pinion bench raw` prints.
+fn bench(arguments: &RedisArguments, mut client: Command, address: &str, row: &[&str]) -> Result<String> {
+    client.args(["bench", "raw", "--connect", address, "--value-size", "100", "--output", "json"]);
+    client.args(["--distribution", "uniform", "--records", &arguments.keys.to_string()]);
+    client.args(["--duration", &format!("{}s", arguments.seconds)]);
+    shell::output(client.args(row))
 }
 
 fn print_table(figures: &Figures) {
