@@ -176,3 +176,49 @@ fn the_log_stays_within_its_bound_over_many_power_cuts() {
         session(simulation, &host, cores, move |store| async move { check(&store, count).await });
     });
 }
+
+/// Names and lengths of all files of a store.
+async fn files(core: CoreId) -> Vec<(String, u64)> {
+    let options = options(core);
+    let mut directories = vec![options.log_directory()];
+    for region in pinion_runtime::fs::read_dir("/store/regions").await.unwrap() {
+        directories.push(format!("/store/regions/{}", region.name).into());
+    }
+    let mut files = Vec::new();
+    for directory in directories {
+        let found = pinion_runtime::fs::read_dir(&directory).await.unwrap();
+        files.extend(
+            found.into_iter().map(|entry| (format!("{}/{}", directory.display(), entry.name), entry.len)),
+        );
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn a_store_that_has_stopped_touches_no_file() {
+    let compactions: u64 = (0..20)
+        .map(|seed| {
+            sim::run(sim::Config::new(seed), |simulation| {
+                let host = simulation.add_host("store");
+                let port = ports(1).remove(0);
+                let core = host.spawn_core(CoreId(0), async move {
+                    pinion_runtime::fs::create_dir_durably("/", "store").await.unwrap();
+                    let shard = Shard::start(options(CoreId(0)), limits(), port).await.unwrap();
+                    let store = Store { shard: shard.clone() };
+                    // Enough for flushes and compactions to be under way whenever the last is answered.
+                    for number in 0..150 + u32::try_from(seed).unwrap() {
+                        store.put(Values, &key(number), &[7; 4000]).await;
+                    }
+                    shard.stop().await.unwrap();
+                    let (stopped, statistics) = (files(CoreId(0)).await, shard.engine().statistics());
+                    pinion_runtime::sleep(Duration::from_secs(5)).await;
+                    assert_eq!(files(CoreId(0)).await, stopped, "seed {seed}");
+                    statistics.compactions
+                });
+                simulation.block_on(core).expect("the host stays up")
+            })
+        })
+        .sum();
+    assert!(compactions > 0, "nothing was compacted");
+}
