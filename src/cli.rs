@@ -92,4 +92,22 @@ mod tests {
             assert!(arguments.hex && arguments.connection.connect == "127.0.0.1:1");
         }
     }
+    #[test]
+    fn commands_in_the_documents_are_commands() {
+        let documents = [
+            include_str!("../README.md"),
+            include_str!("../docs/operations.md"),
+            include_str!("../docs/performance.md"),
+        ];
+        let mut commands = 0;
+        for line in documents.iter().flat_map(|document| document.lines()) {
+            let command = line.split(" #").next().unwrap_or_default().trim_end_matches([' ', '&']);
+            if command.starts_with("pinion ") {
+                let parsed = Cli::try_parse_from(command.split_whitespace());
+                assert!(parsed.is_ok(), "{command}: {:?}", parsed.err());
+                commands += 1;
+            }
+        }
+        assert!(commands > 8, "{commands} commands were found");
+    }
 }

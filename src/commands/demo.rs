@@ -36,20 +36,33 @@ pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
 
 fn announce(ready: &str, addresses: &[SocketAddr]) {
     println!("{ready}");
-    let connect = addresses.first().map_or_else(String::new, |first| format!(" --connect {first}"));
     println!("try, in another terminal:");
-    for command in [
-        "raw put greeting hello",
-        "raw get greeting",
-        "raw scan",
-        "region split m",
-        "region list",
-        "bench raw",
-    ] {
-        let (mode, rest) = command.split_once(' ').unwrap_or((command, ""));
-        println!("  pinion {mode}{connect} {rest}");
+    let Some(address) = addresses.first() else { return };
+    for command in commands(&program(), *address) {
+        println!("  {command}");
     }
     println!("Ctrl-C stops the store and removes its data");
+}
+
+/// Commands to paste.
+fn commands(program: &str, address: SocketAddr) -> [String; 6] {
+    [
+        format!("{program} raw --connect {address} put greeting hello"),
+        format!("{program} raw --connect {address} get greeting"),
+        format!("{program} raw --connect {address} scan"),
+        format!("{program} region --connect {address} split m"),
+        format!("{program} region --connect {address} list"),
+        format!("{program} bench raw --connect {address}"),
+    ]
+}
+
+/// How another terminal calls this program: by its path, unless it was found by its name.
+fn program() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    if !called.contains('/') {
+        return "pinion".to_owned();
+    }
+    std::env::current_exe().map_or(called, |path| path.display().to_string())
 }
 
 /// Whether nobody listens on the ports that the cores would listen on.
@@ -80,6 +93,22 @@ impl Drop for Temporary {
         let path: &Path = &self.0;
         if let Err(error) = std::fs::remove_dir_all(path) {
             eprintln!("pinion: {} could not be removed: {error}", path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::Parser;
+
+    #[test]
+    fn commands_to_paste_are_commands() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 20160));
+        for command in commands("pinion", address) {
+            let parsed = Cli::try_parse_from(command.split(' '));
+            assert!(parsed.is_ok(), "{command}: {:?}", parsed.err());
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod calls;
 mod damage;
+mod demo;
 mod full_disk;
 mod inspect;
 mod process;

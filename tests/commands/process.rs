@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-const PINION: &str = env!("CARGO_BIN_EXE_pinion");
+pub(crate) const PINION: &str = env!("CARGO_BIN_EXE_pinion");
 
 /// A server of one core on a free port, killed when it is dropped.
 pub(crate) struct Server {
