@@ -94,6 +94,8 @@ const ROWS: [Row; 6] = [
 
 /// A server of one core; the folder of its data comes last.
 const SERVER: [&str; 6] = ["server", "--cores", "1", "--cpus", "none", "--data-dir"];
+/// Calls that may be in flight on each connection at half load: so many that a pause delays no later call on the client's side.
+const HALF_LOAD_DEPTH: &str = "8";
 /// The latencies that are shown of single puts at half of the rate that they reach.
 const HALF_LOAD: [&str; 4] = ["p50", "p99", "p99.9", "max"];
 
@@ -180,7 +182,8 @@ fn measure_half_load(
     let (_server, address) = Server::start(Command::new(pinion).args(SERVER).arg(directory))?;
     let single_puts = figures.rows[0].1.last().copied().unwrap_or_default();
     let half = format!("{:.0}", single_puts / 2.0);
-    let row = [ROWS[0].pinion, &["--warmup", "1s", "--rate", &half]].concat();
+    let row = ["--workload", "put", "--no-load", "--connections", "50", "--depth", HALF_LOAD_DEPTH];
+    let row = [&row[..], &["--warmup", "1s", "--rate", &half]].concat();
     let printed = bench(arguments, Command::new(pinion), &address, &row)?;
     let mut shown = Vec::new();
     for (name, values) in &mut figures.half_load {
