@@ -122,6 +122,12 @@ impl Memtable {
         (found, covered)
     }
 
+    /// Asks the memory for what [`get`](Self::get) of these keys looks at, stored keys, all at once.
+    pub(crate) fn touch(&self, family: ColumnFamily, keys: &[&[u8]]) {
+        let content = self.content.borrow();
+        content.families[place_of(family)].index.touch(&content.arena, family.as_byte(), keys);
+    }
+
     /// The first and the last key of a family's entries.
     pub(crate) fn key_range(&self, family: ColumnFamily) -> Option<(Vec<u8>, Vec<u8>)> {
         let content = self.content.borrow();

@@ -456,6 +456,7 @@ impl Shard {
         let mut batch = WriteBatch::default();
         let mut on_disk = Vec::new();
         let mut buffer = Vec::new();
+        touch(peer, operations);
         for (index, Operation { family, key, kind }) in operations.iter().enumerate() {
             let key = Zone::Raw.stored_in(key, &mut buffer);
             checks::key_in_region(&peer.region(), key)?;
@@ -485,6 +486,25 @@ impl Shard {
             self.write(peer, epoch, batch).await?;
         }
         Ok(RawReply::Results(results))
+    }
+}
+
+/// Asks the memory for what the reads of a batch will look at.
+fn touch(peer: &Peer, operations: &Operations) {
+    for family in ColumnFamily::ALL {
+        let reads = operations
+            .iter()
+            .filter(|operation| operation.family == family && matches!(operation.kind, OperationKind::Get));
+        let (mut bytes, mut ends, mut stored) = (Vec::new(), Vec::new(), Vec::new());
+        for Operation { key, .. } in reads {
+            bytes.extend_from_slice(Zone::Raw.stored_in(key, &mut stored));
+            ends.push(bytes.len());
+        }
+        if ends.len() > 1 {
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            let keys: Vec<_> = starts.zip(&ends).map(|(start, end)| &bytes[start..*end]).collect();
+            peer.tree().touch(family, &keys);
+        }
     }
 }
 

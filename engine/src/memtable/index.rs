@@ -28,6 +28,8 @@ const NODES_PER_CHUNK_BITS: u32 = 4;
 const SHARED_BITS_MAX: u32 = 24;
 /// The highest number that a key's bytes make.
 const PREFIX_MAX: u64 = u64::MAX >> 1;
+/// Keys whose way down is looked for together: their cache lines fill a core's fetches under way several times.
+const TOUCHED_TOGETHER: usize = 16;
 /// No leaf.
 const NONE: u32 = u32::MAX;
 
@@ -60,17 +62,30 @@ impl Node {
         std::hint::black_box([0, 16, 32, 48].map(|at| self.entries[at].0));
     }
 
-    /// The place of the first entry that does not come before (`key`, `sequence`).
+    /// Asks the memory for all that a search looks at but the entries themselves.
     #[inline]
-    fn search(&self, arena: &Arena, key: &[u8], sequence: u64) -> usize {
-        let prefix = prefix_of(key, self.skip);
+    fn touch_all(&self) {
+        std::hint::black_box(([0, 8, 16, 24, 32, 40, 48, 56].map(|at| self.prefixes[at]), self.len));
+        self.touch();
+    }
+
+    /// The place of the first entry whose number is not below `prefix`.
+    #[inline]
+    fn first_from(&self, prefix: u64) -> usize {
         let (runs, _) = self.prefixes.as_chunks::<RUN>();
         let full_runs = index(runs.iter().map(|run| is_below(run[RUN - 1], prefix)).sum());
         let within = match runs.get(full_runs) {
             Some(run) => index(run.iter().map(|other| is_below(*other, prefix)).sum()),
             None => 0,
         };
-        let first = (full_runs * RUN + within).min(self.len());
+        (full_runs * RUN + within).min(self.len())
+    }
+
+    /// The place of the first entry that does not come before (`key`, `sequence`).
+    #[inline]
+    fn search(&self, arena: &Arena, key: &[u8], sequence: u64) -> usize {
+        let prefix = prefix_of(key, self.skip);
+        let first = self.first_from(prefix);
         if self.prefixes.get(first) == Some(&prefix) {
             self.search_tied(arena, first, key, sequence)
         } else {
@@ -429,6 +444,39 @@ impl Index {
         leaf.node.touch();
         let slot = leaf.node.search(arena, key, sequence);
         if slot < leaf.node.len() { Some(self.place(number, slot)) } else { self.first_of(leaf.next) }
+    }
+
+    /// Asks the memory for what searches for keys will look at, for many keys at once: one search after the other would wait for every
+    /// node on its way. `first` is the first byte of all keys, which they are given without.
+    ///
+    /// Where numbers tie the way is a guess. Nothing depends on it.
+    pub(super) fn touch(&self, arena: &Arena, first: u8, keys: &[&[u8]]) {
+        if self.last.is_none() || self.common.first() != Some(&first) {
+            return;
+        }
+        for keys in keys.chunks(TOUCHED_TOGETHER) {
+            let mut numbers = [self.root; TOUCHED_TOGETHER];
+            for levels_below in (0..self.height).rev() {
+                for (number, key) in numbers.iter_mut().zip(keys) {
+                    let inner = self.inners.get(*number);
+                    // What is common to all keys holds their first byte.
+                    *number = inner.children[inner.node.first_from(prefix_of(key, inner.node.skip - 1))];
+                }
+                for number in &numbers[..keys.len()] {
+                    match levels_below {
+                        0 => self.leaves.get(*number).node.touch_all(),
+                        _ => self.inners.get(*number).node.touch_all(),
+                    }
+                }
+            }
+            for (number, key) in numbers.iter().zip(keys) {
+                let node = &self.leaves.get(*number).node;
+                let at = node.first_from(prefix_of(key, node.skip - 1));
+                if at < node.len() {
+                    arena.touch(node.entries[at]);
+                }
+            }
+        }
     }
 
     /// The last entry that comes before (`key`, `sequence`).

@@ -214,3 +214,21 @@ fn an_empty_memtable_has_nothing() {
     memtable.write(batch.view(), (LogIndex(6), Term(5)));
     assert!(!memtable.is_empty(), "a range tombstone is something to flush");
 }
+
+#[test]
+fn keys_of_any_shape_can_be_touched() {
+    memtable().touch(Default, &[b"nothing", b""]);
+    for shapes in 1..=5 {
+        // From a tree of one leaf to one of several levels.
+        for count in [1, 40, 500, 20_000] {
+            let (memtable, _) = filled(shapes, count, shapes);
+            let mut numbers = Numbers::new(count);
+            let keys: Vec<_> = (0..100).map(|shape| key(&mut numbers, shape % 5)).collect();
+            let keys: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+            for together in [1, 16, 17, 100] {
+                memtable.touch(Default, &keys[..together]);
+                memtable.touch(Lock, &keys[..together]);
+            }
+        }
+    }
+}
