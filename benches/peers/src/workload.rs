@@ -80,9 +80,8 @@ impl<E: Engine> Bench<E> {
         if FRESH.contains(&workload) {
             self.fresh().await?;
             self.fill(workload).await?;
-            // Its threads end with it; the next one starts clean.
-            self.engine = None;
-            return Ok(());
+            // The next one starts clean.
+            return self.close().await;
         }
         if !self.loaded {
             self.fresh().await?;
@@ -97,10 +96,15 @@ impl<E: Engine> Bench<E> {
         }
     }
 
-    async fn fresh(&mut self) -> Result<()> {
-        if let Some(engine) = self.engine.take() {
-            engine.close().await?;
+    async fn close(&mut self) -> Result<()> {
+        match self.engine.take() {
+            Some(engine) => engine.close().await,
+            None => Ok(()),
         }
+    }
+
+    async fn fresh(&mut self) -> Result<()> {
+        self.close().await?;
         self.loaded = false;
         let path = &self.config.options.path;
         if path.exists() {
