@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use pinion_types::{LogIndex, PeerId};
 
+use crate::lease::LeaseConfig;
 use crate::logger::{LogSink, Logger};
 use crate::{APPEND_THREAD, APPLY_THREAD, NO_PEER, RaftError};
 
@@ -93,10 +94,13 @@ pub struct Config {
     pub async_storage_writes: bool,
     /// With asynchronous storage writes, whether to apply what this node has not persisted. Default [`ApplyAhead::No`].
     pub apply_unpersisted: ApplyAhead,
-    /// A voter refuses a candidate of lower priority unless the candidate's log is longer than its own. Default 0, for
-    /// all alike. Unequal priorities keep leaders on preferred stores, at the price of slower elections when these are
-    /// gone. TiKV's raft: `priority`.
+    /// A voter that could lead itself refuses a candidate of lower priority whose log is just as good as its own. Default
+    /// 0, for all alike. Unequal priorities keep leaders on preferred stores, at the price of slower elections when these are
+    /// gone. TiKV's raft: `priority`, which refuses a shorter log of a later term, too; two such voters never elect anybody.
     pub priority: i64,
+    /// Leases by the clock, with which a leader answers reads by itself: [`crate::RawNode::lease_read_index`], and reads
+    /// by index as long as the lease lasts. Default none. etcd has none that hold whatever the ticks do.
+    pub lease: Option<LeaseConfig>,
     /// Draws the election timeout, in ticks. Default: always the least, which is only good for a single voter; a group
     /// needs real randomness or elections split. etcd: its global random source.
     pub timeout_source: TimeoutSource,
@@ -127,6 +131,7 @@ impl Config {
             async_storage_writes: false,
             apply_unpersisted: ApplyAhead::No,
             priority: 0,
+            lease: None,
             timeout_source: Box::new(|range| range.start),
             logger: None,
         }
@@ -163,7 +168,7 @@ impl Config {
         if self.read_only_option == ReadOnlyOption::LeaseBased && !self.check_quorum {
             return Err(RaftError::Config("read_only_option LeaseBased needs check_quorum"));
         }
-        Ok(())
+        self.lease.as_ref().map_or(Ok(()), LeaseConfig::validate)
     }
 
     pub(crate) fn log_sink(&self) -> LogSink {

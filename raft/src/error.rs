@@ -45,6 +45,10 @@ pub enum RaftError {
     /// A change of the configuration that can't be read or must not be made.
     #[error(transparent)]
     ConfChange(#[from] ConfChangeError),
+    /// A change of the configuration was to be applied while a snapshot that covers it waits to be written: applying ends
+    /// here, and what was handed out before is dropped, because the snapshot takes the place of all of it.
+    #[error("raft: a snapshot that covers this change is being restored; drop what was handed out before it")]
+    Superseded,
     /// The configuration given to [`crate::RawNode::new`] makes no sense.
     #[error("raft: bad configuration: {0}")]
     Config(&'static str),

@@ -12,7 +12,8 @@
 //!
 //! The shape is that of etcd's Raft library: the algorithm in `raft/`, and its pure parts beside it: [`quorum`] (what a
 //! majority says), [`tracker`] (what the leader knows of each follower), [`confchange`] (from one configuration to the
-//! next), `log` (the stable log in a [`Storage`] and the part that is not there yet).
+//! next), `log` (the stable log in a [`Storage`] and the part that is not there yet), `lease` (until when a leader can't
+//! have been replaced).
 //!
 //! What holds always:
 //! - A vote and an acknowledgement leave only with, or after, the write that they depend on; a node's own count no
@@ -22,13 +23,14 @@
 //!
 //! Papers: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014); Ongaro's thesis
 //! "Consensus: Bridging Theory and Practice" (2014), §3 (core), §3.10 (leader transfer), §4.3 (joint consensus), §6.4
-//! (read index), §9.6 (pre-vote), §10.2.1 (writing to the leader's disk in parallel).
+//! (read index, leases), §9.6 (pre-vote), §10.2.1 (writing to the leader's disk in parallel).
 
 mod conf_change;
 pub mod confchange;
 mod config;
 mod describe;
 mod error;
+mod lease;
 mod log;
 mod logger;
 mod memory_storage;
@@ -47,6 +49,7 @@ pub mod testing;
 pub use conf_change::{ConfChange, ConfChangeError, ConfChangeKind, ConfChangeSingle, ConfChangeTransition};
 pub use config::{ApplyAhead, Config, ReadOnlyOption, TimeoutSource};
 pub use error::{DropReason, RaftError, StorageError};
+pub use lease::{Clock, LeaseConfig};
 pub use logger::{Level, Logger};
 pub use memory_storage::MemoryStorage;
 pub use message::{

@@ -160,23 +160,26 @@ pub enum MessageKind {
     /// Everything up to `index` is durable; or, with `reject`, the log does not match at `index`, and `reject_hint` and
     /// `log_term` say where to try next. Of a higher term and otherwise empty: the receiver's term is over.
     AppendResponse,
-    /// A candidate, whose log ends at `index` of `log_term`, asks for a vote. `context` says if the leader sent it.
+    /// A candidate, whose log ends at `index` of `log_term`, asks for a vote. `context` says if the leader sent it, and
+    /// `lease` what that leader has given up.
     Vote,
-    /// A vote, or with `reject` none.
+    /// A vote, or with `reject` none. Who refuses and can't lead itself says in `commit` and `log_term` up to where it knows
+    /// the log to be committed: the candidate may wait for its vote without knowing of the change that took it.
     VoteResponse,
     /// Asks who would vote in `term`, which has not begun.
     PreVote,
-    /// A promise to vote, or with `reject` none.
+    /// A promise to vote, or with `reject` none, as in [`MessageKind::VoteResponse`].
     PreVoteResponse,
     /// A snapshot in place of entries that the leader no longer has: `snapshot`.
     Snapshot,
-    /// The leader is alive, and the receiver may commit up to `commit`. `context` belongs to a read.
+    /// The leader is alive, and the receiver may commit up to `commit`. `context` belongs to a read, `lease` asks for a
+    /// promise.
     Heartbeat,
-    /// Answers a heartbeat with its `context`.
+    /// Answers a heartbeat with its `context`, and with its `lease` if the promise is given.
     HeartbeatResponse,
     /// Asks the leader to hand leadership to `from`.
     TransferLeader,
-    /// The leader asks the receiver to campaign at once.
+    /// The leader asks the receiver to campaign at once; it has given up what it was promised up to `lease`.
     TimeoutNow,
     /// Asks the leader for a read index; `context` names the read. Carries no term.
     ReadIndex,
@@ -248,6 +251,9 @@ pub struct Message {
     pub reject_hint: LogIndex,
     /// The candidate's priority, see [`crate::Config::priority`].
     pub priority: i64,
+    /// When a heartbeat was sent, by its leader's clock, in nanoseconds; 0 where leases have no part in it. See
+    /// [`crate::LeaseConfig`].
+    pub lease: u64,
     /// Entries to append, to propose or to apply, in order and without gaps.
     pub entries: Vec<Entry>,
     /// A snapshot, boxed because it is rare.

@@ -149,6 +149,7 @@ impl<S: Storage> RawNode<S> {
     /// refuse the change, if all members do.
     ///
     /// [`RaftError::ConfChange`] when the change does not fit; nothing has changed then, on any member.
+    /// [`RaftError::Superseded`] when a snapshot has come in between: the node is configured as that says already.
     pub fn apply_conf_change(&mut self, change: &ConfChange) -> Result<ConfState, RaftError> {
         self.raft.apply_conf_change(change)
     }
@@ -326,6 +327,13 @@ impl<S: Storage> RawNode<S> {
     pub fn read_index(&mut self, context: Bytes) -> Result<(), RaftError> {
         let from = self.raft.id;
         self.raft.step(Message { kind: MessageKind::ReadIndex, from, context, ..Message::default() })
+    }
+
+    /// What must be applied before a read may be served that is begun now, by the lease alone and at once. Nothing when
+    /// this node does not lead, has not committed in its term, or can't rule out that somebody else was elected: then
+    /// [`RawNode::read_index`] finds out. Asks the clock.
+    pub fn lease_read_index(&self) -> Option<LogIndex> {
+        self.raft.lease_read_index()
     }
 
     /// Hands leadership to a voter; on a follower, asks the leader to. Given up after an election timeout.

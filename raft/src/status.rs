@@ -27,6 +27,8 @@ pub struct Status {
     pub last_index: LogIndex,
     /// The last entry's term.
     pub last_term: Term,
+    /// Whether it leads and holds a lease, see [`crate::LeaseConfig`].
+    pub holds_lease: bool,
     /// Payload that this leader has taken and not seen applied, in bytes.
     pub uncommitted_bytes: u64,
     /// The configuration in force here.
@@ -50,6 +52,7 @@ impl Status {
             applied: raft.log.applied,
             last_index: last.index,
             last_term: last.term,
+            holds_lease: raft.role == Role::Leader && raft.holds_lease(),
             uncommitted_bytes: raft.uncommitted_bytes,
             configuration: raft.tracker.configuration.clone(),
             progress,

@@ -100,6 +100,7 @@ impl Dice {
             vote: PeerId(self.roll(5)),
             reject_hint: LogIndex(self.number()),
             priority: 0,
+            lease: if self.roll(3) == 0 { self.number() } else { 0 },
             entries: self.entries(index, log_term),
             snapshot: self.snapshot(),
             context: Bytes::copy_from_slice(

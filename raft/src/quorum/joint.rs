@@ -41,6 +41,11 @@ impl JointConfig {
         self.incoming.committed_index(&acked).min(self.outgoing.committed_index(&acked))
     }
 
+    /// The greatest number that a quorum of both halves has reached.
+    pub(crate) fn reached(&self, by: impl Fn(PeerId) -> u64) -> u64 {
+        self.incoming.reached(&by).min(self.outgoing.reached(&by))
+    }
+
     /// Won when both halves have won, lost when either has lost.
     pub fn vote_result(&self, vote: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
         match (self.incoming.vote_result(&vote), self.outgoing.vote_result(&vote)) {

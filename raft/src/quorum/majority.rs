@@ -62,22 +62,27 @@ impl MajorityConfig {
     /// The greatest index that more than half of the voters have acknowledged, each at least up to it.
     /// Who has acknowledged nothing counts as 0; an empty set agrees with [`EVERYTHING`].
     pub fn committed_index(&self, acked: impl Fn(PeerId) -> Option<LogIndex>) -> LogIndex {
-        let mut stack = [LogIndex(0); STACK_VOTERS_MAX];
+        LogIndex(self.reached(|id| acked(id).map_or(0, |index| index.0)))
+    }
+
+    /// The greatest number that more than half of the voters have reached; an empty set has reached all of them.
+    pub(super) fn reached(&self, by: impl Fn(PeerId) -> u64) -> u64 {
+        let mut stack = [0; STACK_VOTERS_MAX];
         let mut heap = Vec::new();
-        let indexes = if self.ids.len() <= STACK_VOTERS_MAX {
+        let numbers = if self.ids.len() <= STACK_VOTERS_MAX {
             &mut stack[..self.ids.len()]
         } else {
-            heap.resize(self.ids.len(), LogIndex(0));
+            heap.resize(self.ids.len(), 0);
             &mut heap[..]
         };
-        for (index, id) in indexes.iter_mut().zip(&self.ids) {
-            *index = acked(*id).unwrap_or_default();
+        for (number, id) in numbers.iter_mut().zip(&self.ids) {
+            *number = by(*id);
         }
-        indexes.sort_unstable();
+        numbers.sort_unstable();
         // Of n sorted ascending, those from (n - 1) / 2 on are more than half.
-        match indexes.len() {
-            0 => EVERYTHING,
-            count => indexes[(count - 1) / 2],
+        match numbers.len() {
+            0 => EVERYTHING.0,
+            count => numbers[(count - 1) / 2],
         }
     }
 

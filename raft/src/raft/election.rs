@@ -1,10 +1,11 @@
 //! Elections: asking for votes, giving them, counting them. Thesis §3.4, with the pre-vote of §9.6.
 
 use bytes::Bytes;
-use pinion_types::PeerId;
+use pinion_types::{LogIndex, PeerId, Term};
 
 use super::Raft;
 use super::step::invalid;
+use crate::lease::Stamp;
 use crate::log::EntryId;
 use crate::logger::say;
 use crate::quorum::VoteResult;
@@ -18,8 +19,9 @@ pub(crate) enum Campaign {
     PreElection,
     /// To win.
     Election,
-    /// The leader told it to. There is no pre-vote: the node is not recovering from a partition.
-    Transfer,
+    /// The leader told it to, and has given up its lease up to this stamp. There is no pre-vote: the node is not
+    /// recovering from a partition.
+    Transfer(Stamp),
 }
 
 impl Campaign {
@@ -42,7 +44,14 @@ impl<S: Storage> Raft<S> {
             say!(self.logger, Debug, "{} ignoring MsgHup because already leader", self.id);
         } else if !self.promotable() {
             say!(self.logger, Warn, "{} is unpromotable and can not campaign", self.id);
-        } else if self.has_unapplied_conf_changes() {
+        } else if !self.may_campaign(campaign) {
+            say!(
+                self.logger,
+                Info,
+                "{} cannot campaign: a leader may hold a lease that it vouches for",
+                self.id
+            );
+        } else if self.has_conf_changes(self.log.applied, self.log.committed) {
             say!(
                 self.logger,
                 Warn,
@@ -58,40 +67,47 @@ impl<S: Storage> Raft<S> {
         }
     }
 
-    /// Whether a committed change of the configuration waits to be applied: who does not know the configuration in force
-    /// must not be elected by an older one. When the storage can't tell, it is taken for a yes.
-    fn has_unapplied_conf_changes(&self) -> bool {
-        /// Bytes of entries that are looked at in one go.
-        const PAGE_BYTES: u64 = 1 << 20;
+    /// A campaign is a vote for itself.
+    fn may_campaign(&self, campaign: Campaign) -> bool {
+        self.lease.as_ref().is_none_or(|lease| match campaign {
+            Campaign::Transfer(stamp) => lease.may_vote_for_transfer(self.term, stamp),
+            Campaign::PreElection | Campaign::Election => lease.may_vote(),
+        })
+    }
 
-        let mut page = Vec::new();
-        let mut next = self.log.applied.next();
-        while next <= self.log.committed {
-            page.clear();
-            if let Err(error) = self.log.slice_into(next, self.log.committed.next(), PAGE_BYTES, &mut page) {
-                say!(self.logger, Error, "{} cannot read unapplied entries from {next} on: {error}", self.id);
-                return true;
+    /// Whether this node is all of its group, and no change of that can be on its way.
+    pub(super) fn decides_alone(&self) -> bool {
+        let voters = &self.tracker.configuration.voters;
+        voters.is_singleton()
+            && voters.contains(self.id)
+            && !self.has_conf_changes(self.log.applied, self.log.last_index())
+    }
+
+    /// Whether there is a change of the configuration in `(after, through]`. Who has a committed one to apply does not
+    /// know the configuration in force, and must not be elected by an older one. When the storage can't tell, it is taken
+    /// for a yes.
+    fn has_conf_changes(&self, after: LogIndex, through: LogIndex) -> bool {
+        match self.find_entry(after, through, |entry| entry.kind.is_conf_change()) {
+            Ok(found) => found.is_some(),
+            Err(error) => {
+                say!(self.logger, Error, "{} cannot read entries after {after}: {error}", self.id);
+                true
             }
-            if page.is_empty() || page.iter().any(|entry| entry.kind.is_conf_change()) {
-                return !page.is_empty();
-            }
-            next = page.last().map_or(next, |entry| entry.index.next());
         }
-        false
     }
 
     fn campaign(&mut self, campaign: Campaign) {
         let (kind, response, term) = if campaign == Campaign::PreElection {
             self.become_pre_candidate();
             // The question is about the term that would begin.
-            (MessageKind::PreVote, MessageKind::PreVoteResponse, pinion_types::Term(self.term.0 + 1))
+            (MessageKind::PreVote, MessageKind::PreVoteResponse, Term(self.term.0 + 1))
         } else {
             self.become_candidate();
             (MessageKind::Vote, MessageKind::VoteResponse, self.term)
         };
-        let context = match campaign {
-            Campaign::Transfer => Bytes::from_static(Campaign::TRANSFER_CONTEXT),
-            Campaign::PreElection | Campaign::Election => Bytes::new(),
+        let (context, lease) = match campaign {
+            Campaign::Transfer(stamp) => (Bytes::from_static(Campaign::TRANSFER_CONTEXT), stamp),
+            Campaign::PreElection | Campaign::Election => (Bytes::new(), 0),
         };
         let last = self.log.last();
         for id in self.tracker.configuration.voters.ids().ids() {
@@ -117,6 +133,7 @@ impl<S: Storage> Raft<S> {
                 index: last.index,
                 priority: self.settings.priority,
                 context: context.clone(),
+                lease,
                 ..Message::default()
             });
         }
@@ -129,8 +146,10 @@ impl<S: Storage> Raft<S> {
             || (self.vote == NO_PEER && self.leader == NO_PEER)
             || (is_pre_vote && message.term > self.term);
         let (last, theirs) = (self.log.last(), EntryId { term: message.log_term, index: message.index });
-        let preferred = theirs.index > last.index || self.settings.priority <= message.priority;
-        if !can_vote || !preferred || !self.log.is_up_to_date(theirs) {
+        // Who could not win with its own log, or can't lead itself, has nobody better to offer.
+        let preferred = theirs != last || self.settings.priority <= message.priority || !self.promotable();
+        if !can_vote || !preferred || !self.log.is_up_to_date(theirs) || self.keeps_promise_to_refuse(message)
+        {
             return self.refuse_vote(message);
         }
         // A learner votes, too: it may have been made a voter without knowing yet, and then it is needed to elect
@@ -145,6 +164,16 @@ impl<S: Storage> Raft<S> {
         }
     }
 
+    /// Whether somebody may hold a lease that depends on this node's not voting now.
+    pub(super) fn keeps_promise_to_refuse(&self, message: &Message) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        if message.kind == MessageKind::Vote && message.context == Campaign::TRANSFER_CONTEXT {
+            // The leader that asked for it led in the term before.
+            return !lease.may_vote_for_transfer(Term(message.term.0.saturating_sub(1)), message.lease);
+        }
+        !lease.may_vote()
+    }
+
     pub(super) fn refuse_vote(&mut self, message: &Message) {
         self.say_vote("rejected", "from", message);
         let kind = if message.kind == MessageKind::PreVote {
@@ -154,7 +183,23 @@ impl<S: Storage> Raft<S> {
         };
         // Before the first term there is none to tell; that of the request is the least that serves.
         let term = if self.term.0 == 0 { message.term } else { self.term };
-        self.send(Message { kind, to: message.from, term, reject: true, ..Message::default() });
+        // A removed member may have a longer log than those that remain, and they may not have heard that its removal is
+        // committed: it can't be elected, and they can't without it. TiKV's raft tells it in each refusal.
+        let known = if self.promotable() { LogIndex(0) } else { self.log.committed };
+        self.send(Message {
+            kind,
+            to: message.from,
+            term,
+            reject: true,
+            commit: known,
+            log_term: self.log.term_or_zero(known),
+            ..Message::default()
+        });
+    }
+
+    /// What is committed is so for everybody who has it.
+    pub(super) fn commit_by_refusal(&mut self, message: &Message) {
+        self.log.maybe_commit(EntryId { term: message.log_term, index: message.commit });
     }
 
     fn say_vote(&self, what: &str, preposition: &str, message: &Message) {

@@ -49,7 +49,7 @@ impl<S: Storage> Raft<S> {
                     self.term,
                     message.from
                 );
-                self.campaign_if_allowed(Campaign::Transfer);
+                self.campaign_if_allowed(Campaign::Transfer(message.lease));
                 Ok(())
             }
             MessageKind::ReadIndex => {
@@ -147,10 +147,18 @@ impl<S: Storage> Raft<S> {
             return Err(invalid(&message, "its commit index is beyond the log: was the log lost?"));
         }
         self.log.commit_to(message.commit);
+        let lease = match &mut self.lease {
+            Some(lease) if message.lease != 0 => {
+                lease.promise(message.term, message.lease);
+                message.lease
+            }
+            _ => 0,
+        };
         self.send(Message {
             kind: MessageKind::HeartbeatResponse,
             to: message.from,
             context: message.context,
+            lease,
             ..Message::default()
         });
         Ok(())
@@ -236,7 +244,7 @@ impl<S: Storage> Raft<S> {
         if self.role != Role::Follower {
             return;
         }
-        if self.settings.read_only_option == ReadOnlyOption::LeaseBased {
+        if self.settings.read_only_option == ReadOnlyOption::LeaseBased || self.lease.is_some() {
             say!(self.logger, Error, "ignoring MsgForgetLeader due to ReadOnlyLeaseBased");
             return;
         }

@@ -4,6 +4,7 @@ use pinion_types::{LogIndex, PeerId};
 
 use super::Raft;
 use super::step::invalid;
+use crate::lease::Lease;
 use crate::logger::say;
 use crate::raw_node::Role;
 use crate::tracker::ProgressState;
@@ -23,7 +24,7 @@ impl<S: Storage> Raft<S> {
         match message.kind {
             MessageKind::AppendResponse if message.reject => self.take_rejection(&message),
             MessageKind::AppendResponse => return self.take_acknowledgement(&message),
-            MessageKind::HeartbeatResponse => self.take_heartbeat_response(&message),
+            MessageKind::HeartbeatResponse => return self.take_heartbeat_response(&message),
             MessageKind::TransferLeader => self.take_transfer(message.from),
             _ => {}
         }
@@ -205,15 +206,24 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    fn take_heartbeat_response(&mut self, message: &Message) {
-        let Some(progress) = self.tracker.progress.get_mut(message.from) else { return };
+    fn take_heartbeat_response(&mut self, message: &Message) -> Result<(), RaftError> {
+        let Some(progress) = self.tracker.progress.get_mut(message.from) else { return Ok(()) };
+        if message.lease != 0 && !self.lease.as_ref().is_some_and(|lease| lease.was_sent(message.lease)) {
+            return Err(invalid(message, "it answers a heartbeat that was never sent"));
+        }
         progress.recently_active = true;
         progress.append_paused = false;
+        let has_promised = message.lease > progress.promised;
+        progress.promised = progress.promised.max(message.lease);
         // A probe that was lost is sent again now. Into a full window goes an empty append, whose answer frees it.
         if progress.matched < self.log.last_index() || progress.state == ProgressState::Probe {
             self.send_append(message.from);
         }
+        if has_promised {
+            self.refresh_lease();
+        }
         self.take_read_answer(message.from, &message.context);
+        Ok(())
     }
 
     fn take_transfer(&mut self, transferee: PeerId) {
@@ -278,7 +288,9 @@ impl<S: Storage> Raft<S> {
     }
 
     fn send_timeout_now(&mut self, to: PeerId) {
-        self.send(Message { kind: MessageKind::TimeoutNow, to, ..Message::default() });
+        // From here on somebody may be elected at any time.
+        let lease = self.lease.as_mut().map_or(0, Lease::give_up);
+        self.send(Message { kind: MessageKind::TimeoutNow, to, lease, ..Message::default() });
     }
 
     /// The last message to a peer may not have arrived.

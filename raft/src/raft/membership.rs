@@ -1,18 +1,46 @@
 //! A change of the configuration takes effect.
 
+use pinion_types::LogIndex;
+
 use super::Raft;
 use crate::confchange::Changer;
 use crate::logger::say;
 use crate::raw_node::Role;
 use crate::tracker::{Configuration, ProgressMap};
-use crate::{ConfChange, ConfState, NO_PEER, RaftError, Storage};
+use crate::{ConfChange, ConfState, Entry, NO_PEER, RaftError, Storage, StorageError};
 
 impl<S: Storage> Raft<S> {
     /// Applies a committed change. A change that does not fit is refused alike by every member, and nothing changes.
     pub(crate) fn apply_conf_change(&mut self, change: &ConfChange) -> Result<ConfState, RaftError> {
+        if self.log.unstable().snapshot().is_some() {
+            return Err(RaftError::Superseded);
+        }
         let (configuration, progress) = Changer::new(&self.tracker, self.log.last_index()).change(change)?;
         self.switch_to_configuration(configuration, progress);
         Ok(self.tracker.configuration.to_conf_state())
+    }
+
+    /// The first entry in `(after, through]` for which this holds.
+    pub(super) fn find_entry(
+        &self,
+        after: LogIndex,
+        through: LogIndex,
+        holds: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<LogIndex>, StorageError> {
+        /// Bytes of entries that are looked at in one go.
+        const PAGE_BYTES: u64 = 1 << 20;
+
+        let mut page = Vec::new();
+        let mut next = after.next();
+        while next <= through {
+            page.clear();
+            self.log.slice_into(next, through.next(), PAGE_BYTES, &mut page)?;
+            if let Some(entry) = page.iter().find(|entry| holds(entry)) {
+                return Ok(Some(entry.index));
+            }
+            next = page.last().map_or(through, |entry| entry.index).next();
+        }
+        Ok(None)
     }
 
     /// Puts a configuration into force, and draws the consequences for the own role, the commit index and the followers.
@@ -25,7 +53,9 @@ impl<S: Storage> Raft<S> {
         if self.role != Role::Leader {
             return;
         }
-        if own.is_none() || self.is_learner {
+        let leads_as_voter = own.is_some() && !self.is_learner;
+        self.refresh_lease();
+        if !leads_as_voter {
             if self.settings.step_down_on_removal {
                 self.become_follower(self.term, NO_PEER);
             }

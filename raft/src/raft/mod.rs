@@ -18,6 +18,7 @@ use pinion_types::{LogIndex, PeerId, Term};
 
 pub(crate) use election::Campaign;
 
+use crate::lease::Lease;
 use crate::log::RaftLog;
 use crate::logger::{LogSink, say};
 use crate::raw_node::{ReadState, Role, SoftState};
@@ -51,6 +52,8 @@ pub(crate) struct Raft<S> {
     term_start: LogIndex,
     /// Payload that this leader has taken and not yet seen applied.
     pub(crate) uncommitted_bytes: u64,
+    /// None without [`Config::lease`].
+    pub(crate) lease: Option<Lease>,
     read_only: ReadOnly,
     /// Reads that wait for the first commit of this leader's term.
     reads_before_commit: Vec<ReadRequest>,
@@ -119,6 +122,7 @@ impl<S: Storage> Raft<S> {
             pending_conf_index: LogIndex(0),
             term_start: LogIndex(0),
             uncommitted_bytes: 0,
+            lease: None,
             read_only: ReadOnly::default(),
             reads_before_commit: Vec::new(),
             election_elapsed: 0,
@@ -130,6 +134,8 @@ impl<S: Storage> Raft<S> {
         };
         raft.restore_configuration(&conf_state)?;
         raft.load_state(hard_state, config.applied)?;
+        let decides_alone = raft.decides_alone();
+        raft.lease = config.lease.map(|lease| Lease::new(lease, decides_alone));
         raft.become_follower(raft.term, NO_PEER);
         raft.say_started();
         Ok(raft)
@@ -145,10 +151,12 @@ impl<S: Storage> Raft<S> {
         let log = &mut self.log;
         if !state.is_empty() {
             let (low, high) = (log.committed, log.last_index());
-            if state.commit < low || state.commit > high {
+            // What was compacted was applied, and so committed, even if a crash has lost the commit index.
+            let compacted = state.commit < low && applied >= low;
+            if (state.commit < low && !compacted) || state.commit > high {
                 return Err(RaftError::Inconsistent { what: "commit index", got: state.commit, low, high });
             }
-            log.committed = state.commit;
+            log.commit_to(state.commit);
             self.term = state.term;
             self.vote = state.vote;
         }
@@ -269,6 +277,9 @@ impl<S: Storage> Raft<S> {
         self.uncommitted_bytes = 0;
         self.read_only = ReadOnly::default();
         self.reads_before_commit.clear();
+        if let Some(lease) = &mut self.lease {
+            lease.reset();
+        }
     }
 
     fn reset_randomized_election_timeout(&mut self) {
@@ -315,6 +326,7 @@ impl<S: Storage> Raft<S> {
         // safe, and cheaper than to look.
         self.pending_conf_index = self.log.last_index();
         self.term_start = self.log.last_index().next();
+        self.refresh_lease();
         self.append_empty();
         say!(self.logger, Info, "{} became leader at term {}", self.id, self.term);
     }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use pinion_types::{LogIndex, PeerId};
 
 use super::Raft;
-use crate::raw_node::ReadState;
+use crate::lease::{Lease, NEVER};
+use crate::raw_node::{ReadState, Role};
 use crate::read_only::{READS_PENDING_MAX, ReadRequest};
 use crate::{DropReason, Message, MessageKind, NO_PEER, RaftError, ReadOnlyOption, Storage};
 
@@ -29,6 +30,9 @@ impl<S: Storage> Raft<S> {
     }
 
     fn begin_read(&mut self, request: ReadRequest) {
+        if self.holds_lease() {
+            return self.answer_read(self.log.committed, request);
+        }
         match self.settings.read_only_option {
             ReadOnlyOption::Safe => {
                 let context = self.read_only.add(self.id, self.log.committed, request);
@@ -75,6 +79,29 @@ impl<S: Storage> Raft<S> {
         for request in std::mem::take(&mut self.reads_before_commit) {
             self.begin_read(request);
         }
+    }
+
+    /// What must be applied before a read may be served now; nothing when somebody else may lead.
+    pub(crate) fn lease_read_index(&self) -> Option<LogIndex> {
+        (self.role == Role::Leader && self.committed_in_own_term() && self.holds_lease())
+            .then_some(self.log.committed)
+    }
+
+    pub(crate) fn holds_lease(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::in_force)
+    }
+
+    /// What the members have promised, or who they are, has changed.
+    pub(super) fn refresh_lease(&mut self) {
+        let Some(lease) = &mut self.lease else { return };
+        let (id, progress) = (self.id, &self.tracker.progress);
+        let stamp = self.tracker.configuration.voters.reached(|member| match progress.get(member) {
+            // A leader does not vote while it leads.
+            Some(_) if member == id => NEVER,
+            Some(progress) => lease.counted(progress.promised),
+            None => 0,
+        });
+        lease.extend(stamp);
     }
 
     /// Whether this leader knows all that was ever committed before it.

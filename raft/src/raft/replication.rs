@@ -9,7 +9,7 @@ use crate::message::payload_bytes;
 use crate::raw_node::Role;
 use crate::tracker::ProgressState;
 use crate::{
-    DropReason, Entry, EntryKind, INDEX_MAX, Message, MessageKind, RaftError, Storage, StorageError,
+    DropReason, Entry, EntryKind, INDEX_MAX, Message, MessageKind, NO_PEER, RaftError, Storage, StorageError,
 };
 
 impl<S: Storage> Raft<S> {
@@ -190,6 +190,11 @@ impl<S: Storage> Raft<S> {
     }
 
     pub(super) fn broadcast_heartbeat_with(&mut self, context: &bytes::Bytes) {
+        // Whoever is to take over needs the votes of those that would promise.
+        let lease = match &mut self.lease {
+            Some(lease) if self.transferee == NO_PEER => lease.stamp(),
+            _ => 0,
+        };
         self.for_each_follower(|raft, to| {
             let Some(progress) = raft.tracker.progress.get_mut(to) else { return };
             // A follower must not commit what it may not have: its log may differ beyond what it has acknowledged.
@@ -200,6 +205,7 @@ impl<S: Storage> Raft<S> {
                 to,
                 commit,
                 context: context.clone(),
+                lease,
                 ..Message::default()
             });
         });

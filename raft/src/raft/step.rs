@@ -48,6 +48,9 @@ impl<S: Storage> Raft<S> {
             MessageKind::StorageApplyResponse => self.applied_to(message.index),
             MessageKind::Vote | MessageKind::PreVote => self.step_vote(&message),
             _ => {
+                if matches!(message.kind, MessageKind::VoteResponse | MessageKind::PreVoteResponse) {
+                    self.commit_by_refusal(&message);
+                }
                 return match self.role {
                     Role::Leader => self.step_leader(message),
                     Role::Follower => self.step_follower(message),
@@ -61,7 +64,22 @@ impl<S: Storage> Raft<S> {
     /// Who hears from a leader neither votes nor goes to a higher term, unless the leader itself asks for the election.
     fn ignores_vote(&self, message: &Message) -> bool {
         let is_vote = matches!(message.kind, MessageKind::Vote | MessageKind::PreVote);
-        if !is_vote || message.context == Campaign::TRANSFER_CONTEXT || !self.hears_from_leader() {
+        if !is_vote {
+            return false;
+        }
+        if self.keeps_promise_to_refuse(message) {
+            say!(
+                self.logger,
+                Info,
+                "{} ignored {} from {} at term {}: a leader may hold a lease that it vouches for",
+                self.id,
+                message.kind,
+                message.from,
+                self.term
+            );
+            return true;
+        }
+        if message.context == Campaign::TRANSFER_CONTEXT || !self.hears_from_leader() {
             return false;
         }
         let last = self.log.last();
@@ -107,22 +125,23 @@ impl<S: Storage> Raft<S> {
         self.become_follower(message.term, if leads { message.from } else { NO_PEER });
     }
 
-    /// A message of a term that is over is ignored, with three exceptions.
+    /// A message of a term that is over is ignored, with some exceptions.
     fn step_lower_term(&mut self, message: &Message) {
-        let settings = &self.settings;
         match message.kind {
-            // A leader that does not know that its term is over. Where votes are ignored while a leader is heard of, and
-            // terms do not rise without a pre-vote, only this answer tells it: otherwise a node that comes back from a
-            // partition with a higher term would neither win an election nor follow anybody.
-            MessageKind::Heartbeat | MessageKind::Append if settings.check_quorum || settings.pre_vote => {
+            // A leader that does not know that its term is over. Where votes are ignored while a leader is heard of or a
+            // lease may be in force, where terms do not rise without a pre-vote, and where the receiver has become a
+            // learner, only this answer tells it: otherwise a node that comes back from a partition with a higher term
+            // would neither win an election nor follow anybody. (etcd leaves it out where it has none of the first two.)
+            MessageKind::Heartbeat | MessageKind::Append => {
                 self.send(Message {
                     kind: MessageKind::AppendResponse,
                     to: message.from,
                     ..Message::default()
                 });
             }
-            // A candidate of a lower term with a longer log must learn our term, or neither side is ever elected.
-            MessageKind::PreVote => self.refuse_vote(message),
+            // A candidate of a lower term with a longer log must learn our term, or neither side is ever elected. (etcd
+            // answers pre-votes only: without these its terms can race for long.)
+            MessageKind::PreVote | MessageKind::Vote => self.refuse_vote(message),
             MessageKind::StorageAppendResponse => {
                 // Entries may have been replaced since, in a later term; a later answer will cover them. A snapshot is
                 // committed state, whatever the term.

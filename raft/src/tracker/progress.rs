@@ -44,6 +44,8 @@ pub struct Progress {
     pub pending_snapshot: LogIndex,
     /// Whether anything was heard from it since the last check of the quorum. Always true on the leader itself.
     pub recently_active: bool,
+    /// The latest stamp of a heartbeat that it has answered with a promise: see [`crate::LeaseConfig`].
+    pub(crate) promised: u64,
     /// Nothing more is sent until the follower answers: a probe is out, or the window is full.
     pub(crate) append_paused: bool,
     /// What is on its way.

@@ -1,0 +1,174 @@
+//! What a refused vote says, who is refused, and what a promise not to vote is worth.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers panic as the test does")]
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pinion_raft::{
+    ConfState, Config, Entry, HardState, LeaseConfig, MemoryStorage, Message, MessageKind, RawNode, Role,
+};
+use pinion_types::{LogIndex, PeerId, Term};
+
+type Node = RawNode<MemoryStorage>;
+
+/// A storage that holds empty entries of these terms, from index 1 on.
+fn storage(voters: &[u64], terms: &[u64]) -> MemoryStorage {
+    let storage = MemoryStorage::with_voters(voters.iter().copied());
+    let entries: Vec<Entry> = terms
+        .iter()
+        .zip(1..)
+        .map(|(term, index)| Entry { term: Term(*term), index: LogIndex(index), ..Entry::default() })
+        .collect();
+    storage.append(&entries).unwrap();
+    storage
+}
+
+fn vote(from: u64, to: u64, term: u64, last: (u64, u64)) -> Message {
+    Message {
+        kind: MessageKind::Vote,
+        from: PeerId(from),
+        to: PeerId(to),
+        term: Term(term),
+        index: LogIndex(last.0),
+        log_term: Term(last.1),
+        ..Message::default()
+    }
+}
+
+/// All messages that the node wants sent, with everything written at once.
+fn messages(node: &mut Node) -> Vec<Message> {
+    let mut sent = Vec::new();
+    while node.has_ready() {
+        let mut ready = node.ready();
+        node.storage().append(&ready.entries).unwrap();
+        sent.append(&mut ready.messages);
+        sent.append(&mut ready.messages_after_persist);
+        node.advance(ready);
+    }
+    sent
+}
+
+#[test]
+fn a_newer_log_gets_the_vote_of_a_higher_priority_even_if_it_is_shorter() {
+    let config = || Config { priority: 1, ..Config::new(PeerId(1)) };
+    for (last, rejects) in [((2, 3), false), ((4, 2), false), ((3, 2), true)] {
+        let mut node = RawNode::new(config(), storage(&[1, 2], &[1, 2, 2])).unwrap();
+        node.step(vote(2, 1, 4, last)).unwrap();
+        assert_eq!(messages(&mut node)[0].reject, rejects, "a log that ends at {last:?}");
+    }
+}
+
+#[test]
+fn a_removed_member_tells_what_is_committed_when_it_refuses() {
+    let storage = storage(&[2], &[1, 1, 1, 1]);
+    storage.set_conf_state(ConfState { voters: vec![PeerId(2)], ..ConfState::default() });
+    storage.set_hard_state(HardState { term: Term(1), commit: LogIndex(3), ..HardState::default() });
+    let mut removed = RawNode::new(Config::new(PeerId(1)), storage).unwrap();
+    removed.step(vote(2, 1, 2, (3, 1))).unwrap();
+    let refusal = messages(&mut removed).remove(0);
+    assert!(refusal.reject);
+    assert_eq!((refusal.commit, refusal.log_term), (LogIndex(3), Term(1)));
+
+    let config = Config { pre_vote: false, ..Config::new(PeerId(2)) };
+    let mut candidate = RawNode::new(config, self::storage(&[1, 2], &[1, 1, 1])).unwrap();
+    candidate.campaign();
+    candidate.step(Message { term: Term(1), ..refusal }).unwrap();
+    assert_eq!(candidate.hard_state().commit, LogIndex(3));
+}
+
+/// A clock that the test turns, in milliseconds.
+fn lease(time: &Rc<Cell<u64>>) -> LeaseConfig {
+    let time = Rc::clone(time);
+    LeaseConfig {
+        promise: Duration::from_millis(100),
+        drift_max: Duration::from_millis(5),
+        is_new: true,
+        clock: Rc::new(move || Duration::from_millis(time.get())),
+    }
+}
+
+/// A leader of two that has committed in its term, and the heartbeat that it sends then.
+fn leader(time: &Rc<Cell<u64>>) -> (Node, Message) {
+    let config = Config { pre_vote: false, lease: Some(lease(time)), ..Config::new(PeerId(1)) };
+    let mut node = RawNode::new(config, storage(&[1, 2], &[])).unwrap();
+    node.campaign();
+    let answer = |kind, index| Message {
+        kind,
+        from: PeerId(2),
+        to: PeerId(1),
+        term: Term(1),
+        index: LogIndex(index),
+        ..Message::default()
+    };
+    messages(&mut node);
+    node.step(answer(MessageKind::VoteResponse, 0)).unwrap();
+    messages(&mut node);
+    node.step(answer(MessageKind::AppendResponse, 1)).unwrap();
+    assert_eq!(node.soft_state().role, Role::Leader);
+    node.tick();
+    let heartbeat =
+        messages(&mut node).into_iter().find(|message| message.kind == MessageKind::Heartbeat).unwrap();
+    (node, heartbeat)
+}
+
+fn answered(heartbeat: &Message) -> Message {
+    Message {
+        kind: MessageKind::HeartbeatResponse,
+        from: PeerId(2),
+        to: PeerId(1),
+        commit: LogIndex(0),
+        ..heartbeat.clone()
+    }
+}
+
+#[test]
+fn a_lease_read_needs_a_quorum_that_answered_in_time() {
+    let time = Rc::new(Cell::new(1000));
+    let (mut node, heartbeat) = leader(&time);
+    assert_eq!(node.lease_read_index(), None);
+    time.set(1060);
+    node.step(answered(&heartbeat)).unwrap();
+    assert_eq!(node.lease_read_index(), Some(LogIndex(1)));
+    // A pause: nothing has ticked, and still the lease is over.
+    time.set(1095);
+    assert_eq!(node.lease_read_index(), None);
+    let lie = Message { lease: heartbeat.lease + 1_000_000_000, ..answered(&heartbeat) };
+    assert!(node.step(lie).is_err(), "nobody can answer what was not sent");
+}
+
+#[test]
+fn a_read_by_index_is_answered_at_once_while_the_lease_lasts() {
+    let time = Rc::new(Cell::new(1000));
+    let (mut node, heartbeat) = leader(&time);
+    node.step(answered(&heartbeat)).unwrap();
+    node.read_index(Bytes::from_static(b"within")).unwrap();
+    assert_eq!(node.ready().read_states.len(), 1);
+
+    let (mut node, heartbeat) = leader(&time);
+    node.step(answered(&heartbeat)).unwrap();
+    time.set(1200);
+    node.read_index(Bytes::from_static(b"after")).unwrap();
+    assert!(node.ready().read_states.is_empty(), "a quorum must say that it still leads");
+}
+
+#[test]
+fn who_promised_does_not_vote_however_many_ticks_pass() {
+    let time = Rc::new(Cell::new(1000));
+    let (_, heartbeat) = leader(&time);
+    let config = Config { check_quorum: false, lease: Some(lease(&time)), ..Config::new(PeerId(2)) };
+    let mut voter = RawNode::new(config, storage(&[1, 2], &[1])).unwrap();
+    voter.step(heartbeat.clone()).unwrap();
+    assert_eq!(messages(&mut voter)[0].lease, heartbeat.lease);
+    for _ in 0..100 {
+        voter.tick();
+    }
+    assert_eq!(voter.soft_state().role, Role::Follower, "it does not campaign either");
+    voter.step(vote(1, 2, 9, (5, 1))).unwrap();
+    assert_eq!(voter.hard_state().term, Term(1));
+    time.set(1100);
+    voter.step(vote(1, 2, 9, (5, 1))).unwrap();
+    assert_eq!(voter.hard_state().vote, PeerId(1));
+}
