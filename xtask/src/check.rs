@@ -1,6 +1,6 @@
 //! `cargo xtask check`: what must hold of the tree before anybody reads it.
 
-use crate::{hygiene, shell, workspace};
+use crate::{hygiene, planted, shell, workspace};
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
@@ -10,6 +10,7 @@ pub(crate) fn run() -> Result<()> {
         eprintln!("{fault}");
     }
     anyhow::ensure!(faults.is_empty(), "{} faults against the repository's own rules", faults.len());
+    planted::check()?;
     shell::run(&mut shell::cargo(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     shell::run(
         shell::cargo(["doc", "--workspace", "--no-deps", "--document-private-items"])

@@ -47,6 +47,8 @@ enum Task {
     },
     /// Run the simulator over a range of seeds
     Sim(test::SimArguments),
+    /// Play random trouble to groups of the consensus core, and judge every step
+    Explore(test::ExploreArguments),
     /// Kill real servers, or cut their power, and look for every acknowledged write
     Torture(torture::TortureArguments),
     /// Play golden scripts against the consensus core
@@ -82,6 +84,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { arguments } => test::workspace(&arguments),
         Task::Codegen { check } => codegen::run(check),
         Task::Sim(arguments) => test::sim(&arguments),
+        Task::Explore(arguments) => test::explore(&arguments),
         Task::Torture(arguments) => torture::run(&arguments),
         Task::RaftGoldens { paths } => test::raft_goldens(&paths),
         Task::Interop => test::interop(),

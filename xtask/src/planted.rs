@@ -1,7 +1,7 @@
 //! `cargo xtask planted`: a checker proves itself on bugs that were planted.
 //!
 //! tests/planted/NAME.patch is a patch against the tree. Its text before the first `diff` or `---` line says what the bug is, and has one
-//! line `test: COMMAND…`, run at the root of a copy of the tree, that passes without the patch and must fail with it.
+//! line `test: COMMAND…`, run by sh at the root of a copy of the tree, that passes without the patch and must fail with it.
 
 use crate::{shell, workspace};
 use anyhow::{Context, Result, bail, ensure};
@@ -18,28 +18,44 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         shell::run(shell::command("git", ["apply", "--whitespace=nowarn"]).arg(patch).current_dir(&copy))?;
         let content = std::fs::read_to_string(patch)?;
         let test = test_of(&content).with_context(|| format!("{}: no line `test: …`", patch.display()))?;
-        let mut words = test.split_whitespace();
-        let mut command = Command::new(words.next().context("an empty test")?);
-        command
-            .args(words)
-            .current_dir(&copy)
-            .env("CARGO_TARGET_DIR", workspace::target().join("planted/target"));
+        let in_copy = |line: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", line]).current_dir(&copy);
+            command.env("CARGO_TARGET_DIR", workspace::target().join("planted/target"));
+            command
+        };
         let name = patch.file_stem().unwrap_or_default().to_string_lossy();
         eprintln!("planted {name}: $ {test}");
         // A build that fails would look like a bug that was caught.
         if let Some(build) = build_of(test) {
-            let mut build_command = Command::new("sh");
-            build_command.args(["-c", &build]).current_dir(&copy);
-            shell::run(build_command.env("CARGO_TARGET_DIR", workspace::target().join("planted/target")))?;
+            shell::run(&mut in_copy(&build))?;
         }
-        if command.status()?.success() {
+        let output = in_copy(test).output()?;
+        if output.status.success() {
             bail!("planted {name}: `{test}` passes although the bug is there");
         }
-        println!("planted {name}: caught");
+        println!("planted {name}: caught: {}", reason(&output));
         caught += 1;
     }
     println!("{caught} passed, 0 failed");
     Ok(())
+}
+
+/// Whether every patch fits the tree as it is.
+pub(crate) fn check() -> Result<()> {
+    for patch in patches(&[])? {
+        let mut apply = shell::command("git", ["apply", "--check"]);
+        shell::run(apply.arg(&patch).current_dir(workspace::root()))
+            .with_context(|| format!("{} does not fit the tree any more", patch.display()))?;
+    }
+    Ok(())
+}
+
+/// What the test said when it failed: the line behind that of a panic.
+fn reason(output: &std::process::Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let mut lines = text.lines().skip_while(|line| !line.contains("panicked at"));
+    lines.nth(1).unwrap_or("the test failed").trim().to_owned()
 }
 
 fn patches(names: &[String]) -> Result<Vec<PathBuf>> {
@@ -78,9 +94,9 @@ fn test_of(patch: &str) -> Option<&str> {
 
 /// The command that builds what `test` runs, for `cargo test`.
 fn build_of(test: &str) -> Option<String> {
-    let rest = test.strip_prefix("cargo test ")?;
+    let (environment, rest) = test.split_once("cargo test ")?;
     let options = rest.split(" -- ").next().unwrap_or(rest);
-    Some(format!("cargo test --no-run {options}"))
+    Some(format!("{environment}cargo test --no-run {options}"))
 }
 
 #[cfg(test)]
@@ -93,6 +109,7 @@ mod tests {
         let test = test_of(patch).unwrap();
         assert_eq!(test, "cargo test -p pinion-engine log -- --nocapture");
         assert_eq!(build_of(test).unwrap(), "cargo test --no-run -p pinion-engine log");
+        assert_eq!(build_of("SEEDS=1 cargo test -p x").unwrap(), "SEEDS=1 cargo test --no-run -p x");
         assert_eq!(test_of("diff --git a/x b/x\ntest: no\n"), None);
     }
 }

@@ -76,6 +76,45 @@ pub(crate) fn sim(arguments: &SimArguments) -> Result<()> {
     shell::run(&mut cargo)
 }
 
+/// How long the explorer of the consensus core goes on.
+#[derive(Args)]
+pub(crate) struct ExploreArguments {
+    /// How many runs, each of a seed; 300 unless a time is given
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// For how long, in seconds
+    #[arg(long)]
+    seconds: Option<u64>,
+}
+
+/// `cargo xtask explore`: random trouble for groups of the consensus core, with a judge behind every step.
+pub(crate) fn explore(arguments: &ExploreArguments) -> Result<()> {
+    eprintln!(
+        "to play one seed again: cargo xtask explore --seeds 1 --from SEED; with PINION_RAFT_LOG=1 it says what happens"
+    );
+    let mut cargo = shell::cargo([
+        "test",
+        "--release",
+        "--package",
+        "pinion-raft",
+        "--test",
+        "explorer",
+        "--",
+        "--nocapture",
+    ]);
+    cargo.env("PINION_RAFT_FROM", arguments.from.to_string());
+    if let Some(seeds) = arguments.seeds {
+        cargo.env("PINION_RAFT_SEEDS", seeds.to_string());
+    }
+    if let Some(seconds) = arguments.seconds {
+        cargo.env("PINION_RAFT_SECONDS", seconds.to_string());
+    }
+    shell::run(&mut cargo)
+}
+
 /// `cargo xtask raft-goldens`: the tree's own scripts, and those named here or in the environment, which are not part of the tree.
 pub(crate) fn raft_goldens(paths: &[PathBuf]) -> Result<()> {
     let mut cargo =
