@@ -113,13 +113,14 @@ impl Progress {
         commit > self.sent_commit && self.sent_commit < self.next.previous()
     }
 
-    /// Takes an acknowledgement up to `index`; false when it says nothing new.
+    /// Takes an acknowledgement up to `index`; false when it says nothing new. What is new makes room.
     pub(crate) fn maybe_update(&mut self, index: LogIndex) -> bool {
         if index <= self.matched {
             return false;
         }
         self.matched = index;
         self.next = self.next.max(index.next());
+        self.append_paused = false;
         true
     }
 
