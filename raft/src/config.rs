@@ -52,6 +52,10 @@ pub struct Config {
     /// one's place, since a crash may lose a commit index that was not synced. Greater than the last index: refused.
     /// etcd: `Applied`, which must not exceed the commit index.
     pub applied: LogIndex,
+    /// Appends are made when work is taken by [`crate::RawNode::ready`], and not with each proposal and each acknowledgement: what
+    /// came in between travels in one message. Default true. Off, a burst of proposals is a burst of messages. etcd sends at
+    /// once; TiKV's raft: `batch_append` (default off).
+    pub batch_append: bool,
     /// Bytes of entries in one append message, [`crate::Entry::size_bytes`] summed; at least one entry always goes.
     /// Default 1 MiB. Too small: catching up takes many messages. Too large: one message delays the heartbeats behind
     /// it. etcd: `MaxSizePerMsg`.
@@ -117,6 +121,7 @@ impl Config {
             election_tick: 10,
             heartbeat_tick: 1,
             applied: LogIndex(0),
+            batch_append: true,
             max_size_per_message: 1 << 20,
             max_committed_size_per_ready: 4 << 20,
             max_uncommitted_entries_size: 64 << 20,

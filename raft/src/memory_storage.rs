@@ -37,6 +37,20 @@ impl Inner {
     fn place(&self, index: LogIndex) -> usize {
         usize::try_from(index.0 - self.first().0).unwrap_or(usize::MAX)
     }
+
+    /// Removes what these entries replace. Gives how many of them are compacted, and not to be appended.
+    fn make_place(&mut self, entries: &[Entry]) -> Result<usize, StorageError> {
+        let first = self.first();
+        let skipped = entries.partition_point(|entry| entry.index < first);
+        if let Some(from) = entries.get(skipped) {
+            if from.index > self.last().next() {
+                return Err(StorageError::Unavailable);
+            }
+            let keep = self.place(from.index);
+            self.entries.truncate(keep);
+        }
+        Ok(skipped)
+    }
 }
 
 impl MemoryStorage {
@@ -78,15 +92,17 @@ impl MemoryStorage {
     /// [`StorageError::Unavailable`] when they would leave a gap.
     pub fn append(&self, entries: &[Entry]) -> Result<(), StorageError> {
         let mut inner = self.inner.borrow_mut();
-        let first = inner.first();
-        let entries = &entries[entries.partition_point(|entry| entry.index < first)..];
-        let Some(from) = entries.first() else { return Ok(()) };
-        if from.index > inner.last().next() {
-            return Err(StorageError::Unavailable);
-        }
-        let keep = inner.place(from.index);
-        inner.entries.truncate(keep);
-        inner.entries.extend_from_slice(entries);
+        let skipped = inner.make_place(entries)?;
+        inner.entries.extend_from_slice(&entries[skipped..]);
+        Ok(())
+    }
+
+    /// The same, with the entries moved: `entries` is empty afterwards, but for an error, which changes nothing.
+    pub fn append_from(&self, entries: &mut Vec<Entry>) -> Result<(), StorageError> {
+        let mut inner = self.inner.borrow_mut();
+        let skipped = inner.make_place(entries)?;
+        entries.drain(..skipped);
+        inner.entries.append(entries);
         Ok(())
     }
 

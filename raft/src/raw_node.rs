@@ -11,7 +11,8 @@
 use bytes::Bytes;
 use pinion_types::{LogIndex, PeerId};
 
-use crate::raft::Raft;
+use crate::log::EntryId;
+use crate::raft::{Appended, Raft};
 use crate::tracker::Tracker;
 use crate::{
     APPEND_THREAD, APPLY_THREAD, ApplyAhead, ConfChange, ConfState, Config, Entry, HardState, Message,
@@ -84,12 +85,17 @@ pub struct RawNode<S: Storage> {
     apply_unstable: bool,
     previous_soft: SoftState,
     previous_hard: HardState,
-    /// What the node tells itself when the outstanding `Ready` is done.
+    /// The node's own votes and acknowledgements, which count when the outstanding `Ready` is done.
     steps_on_advance: Vec<Message>,
+    /// The leader's own acknowledgement, where it is not among them.
+    acknowledged_on_advance: Option<EntryId>,
+    /// What is durable, and what applied, when the outstanding `Ready` is done.
+    appended_on_advance: Option<Appended>,
+    applied_on_advance: Option<LogIndex>,
     /// Whether a `Ready` is outstanding.
     awaits_advance: bool,
     /// A handled `Ready`, kept for its vectors.
-    spare: Ready,
+    spare: Option<Box<Ready>>,
 }
 
 impl<S: Storage> RawNode<S> {
@@ -108,8 +114,11 @@ impl<S: Storage> RawNode<S> {
             async_storage_writes,
             apply_unstable,
             steps_on_advance: Vec::new(),
+            acknowledged_on_advance: None,
+            appended_on_advance: None,
+            applied_on_advance: None,
             awaits_advance: false,
-            spare: Ready::default(),
+            spare: None,
         })
     }
 
@@ -135,8 +144,11 @@ impl<S: Storage> RawNode<S> {
 
     /// Proposes several entries, which take consecutive places or none.
     pub fn propose_entries(&mut self, entries: Vec<Entry>) -> Result<(), RaftError> {
+        if self.raft.role == Role::Leader {
+            return self.raft.take_proposals(entries);
+        }
         let from = self.raft.id;
-        self.raft.step(Message { kind: MessageKind::Propose, from, entries, ..Message::default() })
+        self.raft.step(&mut Message { kind: MessageKind::Propose, from, entries, ..Message::default() })
     }
 
     /// Proposes a change of the configuration. One that does not fit that in force is appended as an empty entry.
@@ -157,22 +169,24 @@ impl<S: Storage> RawNode<S> {
     /// Takes a message of another peer.
     ///
     /// An error means that the message was dropped; none of them is this node's fault, and none must end it.
-    pub fn step(&mut self, message: Message) -> Result<(), RaftError> {
-        self.raft.step_remote(message)
+    pub fn step(&mut self, mut message: Message) -> Result<(), RaftError> {
+        self.raft.step_remote(&mut message)
     }
 
     /// Takes a response of the own storage: one that came with a [`MessageKind::StorageAppend`] or
     /// [`MessageKind::StorageApply`] and is addressed to this node. It never comes from the network.
-    pub fn step_local(&mut self, message: Message) -> Result<(), RaftError> {
-        self.raft.step(message)
+    pub fn step_local(&mut self, mut message: Message) -> Result<(), RaftError> {
+        self.raft.step(&mut message)
     }
 
     /// Whether there is work.
     pub fn has_ready(&self) -> bool {
         let raft = &self.raft;
         let hard_state = raft.hard_state();
-        !raft.messages.is_empty()
+        raft.appends_due
+            || !raft.messages.is_empty()
             || !raft.messages_after_append.is_empty()
+            || raft.own_acknowledgement.is_some()
             || raft.log.unstable().has_next_entries()
             || raft.log.has_next_committed(self.apply_unstable)
             || hard_state != self.previous_hard
@@ -182,10 +196,13 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Takes the work that there is. Without asynchronous writes, [`RawNode::advance`] must follow before the next.
-    pub fn ready(&mut self) -> Ready {
+    ///
+    /// It comes in a box, which [`RawNode::advance`] takes back for the next: it is large, and there are many.
+    pub fn ready(&mut self) -> Box<Ready> {
         assert!(!self.awaits_advance, "a Ready was taken before the last one was given back");
-        let mut ready = std::mem::take(&mut self.spare);
+        let mut ready = self.spare.take().unwrap_or_default();
         let raft = &mut self.raft;
+        raft.send_due_appends();
         ready.soft_state = changed(raft.soft_state(), &mut self.previous_soft);
         let previous_hard = self.previous_hard;
         ready.hard_state = changed(raft.hard_state(), &mut self.previous_hard);
@@ -208,12 +225,30 @@ impl<S: Storage> RawNode<S> {
     /// Turns what is to be written and applied into messages to the two storage threads.
     fn address_storage(&mut self, ready: &mut Ready) {
         let from = self.raft.id;
-        let after_append = !self.raft.messages_after_append.is_empty();
+        let after_append =
+            !self.raft.messages_after_append.is_empty() || self.raft.own_acknowledgement.is_some();
         let writes = !ready.entries.is_empty() || ready.hard_state.is_some() || ready.snapshot.is_some();
         if writes || after_append {
             let mut responses = std::mem::take(&mut self.raft.messages_after_append);
+            responses.extend(self.raft.own_acknowledgement.take().map(|id| Message {
+                kind: MessageKind::AppendResponse,
+                to: from,
+                from,
+                term: id.term,
+                index: id.index,
+                ..Message::default()
+            }));
             // It comes after the own acknowledgements, which then still find the entries in memory.
-            responses.extend(self.append_response(ready.snapshot.as_ref()));
+            responses.extend(self.appended(ready.snapshot.as_ref()).map(|appended| Message {
+                kind: MessageKind::StorageAppendResponse,
+                to: from,
+                from: APPEND_THREAD,
+                term: appended.term,
+                log_term: appended.last.term,
+                index: appended.last.index,
+                snapshot: ready.snapshot.clone().map(Box::new),
+                ..Message::default()
+            }));
             let HardState { term, vote, commit } = ready.hard_state.unwrap_or_default();
             ready.messages.push(Message {
                 kind: MessageKind::StorageAppend,
@@ -228,7 +263,14 @@ impl<S: Storage> RawNode<S> {
                 ..Message::default()
             });
         }
-        if let Some(response) = self.apply_response(&ready.committed_entries) {
+        if let Some(last) = ready.committed_entries.last() {
+            let response = Message {
+                kind: MessageKind::StorageApplyResponse,
+                to: from,
+                from: APPLY_THREAD,
+                index: last.index,
+                ..Message::default()
+            };
             ready.messages.push(Message {
                 kind: MessageKind::StorageApply,
                 to: APPLY_THREAD,
@@ -243,55 +285,43 @@ impl<S: Storage> RawNode<S> {
     /// Keeps what the node has to tell itself once the `Ready` is done.
     fn prepare_advance(&mut self, ready: &mut Ready) {
         let id = self.raft.id;
-        for message in self.raft.messages_after_append.drain(..) {
-            if message.to == id {
-                self.steps_on_advance.push(message);
-            } else {
-                ready.messages_after_persist.push(message);
-            }
+        let waiting = &mut self.raft.messages_after_append;
+        // Almost always all are for one side: the leader acknowledges to itself, a follower to the leader.
+        if waiting.iter().all(|message| message.to == id) {
+            std::mem::swap(waiting, &mut self.steps_on_advance);
+        } else if waiting.iter().all(|message| message.to != id) {
+            std::mem::swap(waiting, &mut ready.messages_after_persist);
+        } else {
+            let own = waiting.extract_if(.., |message| message.to == id);
+            self.steps_on_advance.extend(own);
+            ready.messages_after_persist.append(waiting);
         }
-        let append = self.append_response(ready.snapshot.as_ref());
-        let apply = self.apply_response(&ready.committed_entries);
-        self.steps_on_advance.extend(append.into_iter().chain(apply));
+        self.acknowledged_on_advance = self.raft.own_acknowledgement.take();
+        self.appended_on_advance = self.appended(ready.snapshot.as_ref());
+        self.applied_on_advance = ready.committed_entries.last().map(|entry| entry.index);
         self.awaits_advance = true;
     }
 
-    /// What tells the node that all its unstable entries are durable.
+    /// What is durable once all that is unstable now is.
     ///
     /// It speaks of the last unstable entry, not of the last one in this `Ready`, and of this term: an acknowledgement
     /// of an earlier term is ignored, since entries may have been replaced in between, by others and back again. Each
     /// change of the term makes another write, so some acknowledgement always counts.
-    fn append_response(&self, snapshot: Option<&Snapshot>) -> Option<Message> {
+    fn appended(&self, snapshot: Option<&Snapshot>) -> Option<Appended> {
         let log = &self.raft.log;
         let unstable = log.unstable().len() > 0;
         if !unstable && snapshot.is_none() {
             return None;
         }
-        let last = if unstable { log.last() } else { crate::log::EntryId::default() };
-        Some(Message {
-            kind: MessageKind::StorageAppendResponse,
-            to: self.raft.id,
-            from: APPEND_THREAD,
+        Some(Appended {
             term: self.raft.term,
-            log_term: last.term,
-            index: last.index,
-            snapshot: snapshot.cloned().map(Box::new),
-            ..Message::default()
-        })
-    }
-
-    fn apply_response(&self, committed: &[Entry]) -> Option<Message> {
-        committed.last().map(|entry| Message {
-            kind: MessageKind::StorageApplyResponse,
-            to: self.raft.id,
-            from: APPLY_THREAD,
-            index: entry.index,
-            ..Message::default()
+            last: if unstable { log.last() } else { EntryId::default() },
+            snapshot: snapshot.map(|snapshot| snapshot.metadata.index),
         })
     }
 
     /// The work is done: everything is durable, sent and applied. Not with asynchronous writes.
-    pub fn advance(&mut self, ready: Ready) {
+    pub fn advance(&mut self, ready: Box<Ready>) {
         assert!(
             !self.async_storage_writes,
             "with asynchronous writes the storage's responses take advance's place"
@@ -299,19 +329,32 @@ impl<S: Storage> RawNode<S> {
         assert!(self.awaits_advance, "a Ready was given back twice");
         self.awaits_advance = false;
         let mut steps = std::mem::take(&mut self.steps_on_advance);
-        for message in steps.drain(..) {
+        for message in &mut steps {
             // These are the node's own; what it no longer needs, because of a new term, it ignores.
             let _ = self.raft.step(message);
         }
+        steps.clear();
         self.steps_on_advance = steps;
+        if let Some(id) = self.acknowledged_on_advance.take() {
+            self.raft.acknowledged_own(id);
+        }
+        // After the own acknowledgements, which then still find the entries in memory.
+        if let Some(appended) = self.appended_on_advance.take() {
+            self.raft.append_done(&appended);
+        }
+        if let Some(index) = self.applied_on_advance.take() {
+            self.raft.applied_to(index);
+        }
         self.recycle(ready);
     }
 
     /// Gives a handled `Ready` back for its memory. Only needed with asynchronous writes, and there optional.
-    pub fn recycle(&mut self, mut ready: Ready) {
+    pub fn recycle(&mut self, mut ready: Box<Ready>) {
         fn empty<T>(vector: &mut Vec<T>) {
             vector.clear();
-            vector.shrink_to(KEPT_CAPACITY_MAX);
+            if vector.capacity() > KEPT_CAPACITY_MAX {
+                vector.shrink_to(KEPT_CAPACITY_MAX);
+            }
         }
         empty(&mut ready.entries);
         empty(&mut ready.committed_entries);
@@ -319,14 +362,14 @@ impl<S: Storage> RawNode<S> {
         empty(&mut ready.messages_after_persist);
         empty(&mut ready.read_states);
         ready.snapshot = None;
-        self.spare = ready;
+        self.spare = Some(ready);
     }
 
     /// Asks which index must be applied before a read sees everything acknowledged until now. The answer comes in
     /// [`Ready::read_states`] with this context, or never, when leadership changes: ask again after a while.
     pub fn read_index(&mut self, context: Bytes) -> Result<(), RaftError> {
         let from = self.raft.id;
-        self.raft.step(Message { kind: MessageKind::ReadIndex, from, context, ..Message::default() })
+        self.raft.step(&mut Message { kind: MessageKind::ReadIndex, from, context, ..Message::default() })
     }
 
     /// What must be applied before a read may be served that is begun now, by the lease alone and at once. Nothing when
@@ -339,7 +382,7 @@ impl<S: Storage> RawNode<S> {
     /// Hands leadership to a voter; on a follower, asks the leader to. Given up after an election timeout.
     pub fn transfer_leader(&mut self, transferee: PeerId) {
         // No role refuses it with an error.
-        let _ = self.raft.step(Message {
+        let _ = self.raft.step(&mut Message {
             kind: MessageKind::TransferLeader,
             from: transferee,
             ..Message::default()

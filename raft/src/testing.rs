@@ -15,8 +15,8 @@ pub fn set_randomized_election_timeout<S: Storage>(node: &mut RawNode<S>, ticks:
 }
 
 /// Steps a message without the checks of what comes over the network.
-pub fn step<S: Storage>(node: &mut RawNode<S>, message: Message) -> Result<(), RaftError> {
-    node.raft_mut().step(message)
+pub fn step<S: Storage>(node: &mut RawNode<S>, mut message: Message) -> Result<(), RaftError> {
+    node.raft_mut().step(&mut message)
 }
 
 /// Sends heartbeats, if the node leads.
@@ -81,9 +81,9 @@ pub fn settle<S: Storage>(node: &mut RawNode<S>) {
         let waiting = std::mem::take(&mut node.raft_mut().messages_after_append);
         let (own, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|message| message.to == id);
         let done = own.is_empty();
-        for message in own {
+        for mut message in own {
             // An acknowledgement of an earlier term is refused, and nothing else can go wrong.
-            let _ = node.raft_mut().step(message);
+            let _ = node.raft_mut().step(&mut message);
         }
         let raft = node.raft_mut();
         let newer = std::mem::replace(&mut raft.messages_after_append, others);

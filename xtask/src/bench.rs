@@ -13,6 +13,12 @@ pub(crate) enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The consensus core beside the raft crate, one run
+    Raft {
+        /// Passed on to the program in benches/peers/raft; `--help` lists its flags
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The server beside Redis, each in turn on one processor, with durable writes
     Redis(redis::RedisArguments),
     /// What a server keeps resident while three times its budget is loaded
@@ -28,16 +34,22 @@ pub(crate) enum Bench {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Peers { arguments } => peers(arguments),
+        Bench::Raft { arguments } => in_peers("pinion-bench-raft", arguments),
         Bench::Redis(arguments) => redis::run(arguments),
         Bench::Memory(arguments) => memory::run(arguments),
         Bench::Criterion { arguments } => shell::run(shell::cargo(["bench", "--workspace"]).args(arguments)),
     }
 }
 
-/// A workspace of its own: RocksDB is most of what there is to build there.
 fn peers(arguments: &[String]) -> Result<()> {
     setup::debian(&["librocksdb-dev", "libclang-14-dev"])?;
-    let mut cargo = shell::command("cargo", ["run", "--release", "--quiet", "--"]);
+    in_peers("pinion-bench-peers", arguments)
+}
+
+/// Runs a program of benches/peers, a workspace of its own: RocksDB is most of what there is to build there.
+fn in_peers(package: &str, arguments: &[String]) -> Result<()> {
+    let mut cargo =
+        shell::command("cargo", ["run", "--release", "--quiet", "--locked", "--package", package, "--"]);
     cargo.current_dir(workspace::root().join("benches/peers")).args(arguments);
     shell::run(&mut cargo)
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod codegen;
+mod fuzz;
 mod hygiene;
 mod memory;
 mod planted;
@@ -49,6 +50,8 @@ enum Task {
     Sim(test::SimArguments),
     /// Play random trouble to groups of the consensus core, and judge every step
     Explore(test::ExploreArguments),
+    /// Fuzz what takes bytes from disk or network, guided by coverage
+    Fuzz(fuzz::FuzzArguments),
     /// Kill real servers, or cut their power, and look for every acknowledged write
     Torture(torture::TortureArguments),
     /// Play golden scripts against the consensus core
@@ -85,6 +88,7 @@ fn run(task: Task) -> Result<()> {
         Task::Codegen { check } => codegen::run(check),
         Task::Sim(arguments) => test::sim(&arguments),
         Task::Explore(arguments) => test::explore(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Torture(arguments) => torture::run(&arguments),
         Task::RaftGoldens { paths } => test::raft_goldens(&paths),
         Task::Interop => test::interop(),

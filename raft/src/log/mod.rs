@@ -174,13 +174,7 @@ impl<S: Storage> RaftLog<S> {
             }
             size = size_bytes(&into[start..]);
         }
-        for entry in self.unstable.range(low.max(in_memory), high) {
-            size += entry.size_bytes();
-            if size > bytes_max && into.len() > start {
-                break;
-            }
-            into.push(entry.clone());
-        }
+        self.unstable.copy_into(low.max(in_memory), high.previous(), size, bytes_max, into);
         Ok(())
     }
 
@@ -190,6 +184,12 @@ impl<S: Storage> RaftLog<S> {
         self.last = last;
     }
 
+    /// Appends one of the leader's own entries, which follows the last one.
+    pub(crate) fn append_one(&mut self, entry: Entry) {
+        self.last = EntryId::of(&entry);
+        self.unstable.push(entry);
+    }
+
     /// Takes a leader's entries that follow `previous`, of which everything that is here already is left as it is.
     /// Gives the last index that now agrees with the leader's, or nothing when `previous` is not here.
     ///
@@ -197,18 +197,19 @@ impl<S: Storage> RaftLog<S> {
     pub(crate) fn maybe_append(
         &mut self,
         previous: EntryId,
-        mut entries: Vec<Entry>,
+        entries: &mut Vec<Entry>,
         commit: LogIndex,
     ) -> Option<LogIndex> {
         if !self.matches(previous) {
             return None;
         }
         let last_new = entries.last().map_or(previous.index, |entry| entry.index);
-        if let Some(place) = self.first_difference(&entries) {
+        if let Some(place) = self.first_difference(entries) {
             let from = entries[place].index;
             assert!(from > self.committed, "an append would replace a committed entry");
             self.last = entries.last().map_or(self.last, EntryId::of);
-            self.unstable.truncate_and_append(from, entries.drain(place..), &self.logger);
+            entries.drain(..place);
+            self.unstable.truncate_and_append(from, std::mem::take(entries), &self.logger);
         }
         self.commit_to(commit.min(last_new));
         Some(last_new)
@@ -281,7 +282,7 @@ impl<S: Storage> RaftLog<S> {
         }
         let appliable = self.appliable(allow_unstable);
         let room = self.applying_bytes_max.saturating_sub(self.applying_bytes);
-        if let Err(error) = self.slice_into(self.applying.next(), appliable.next(), room, into) {
+        if let Err(error) = self.committed_into(appliable, room, into) {
             if error != StorageError::TemporarilyUnavailable {
                 say!(self.logger, Error, "committed entries from {} on: {error}", self.applying.next());
             }
@@ -295,6 +296,27 @@ impl<S: Storage> RaftLog<S> {
         self.applying_paused = self.applying_bytes >= self.applying_bytes_max || last < appliable;
         self.batches.push_back(batch);
         self.unstable.release(last);
+    }
+
+    /// The entries after those that are being applied, through `last`, as many as fit but at least one. In a steady flow they are
+    /// in memory and durable, and are moved, not copied.
+    fn committed_into(
+        &mut self,
+        last: LogIndex,
+        bytes_max: u64,
+        into: &mut Vec<Entry>,
+    ) -> Result<(), StorageError> {
+        let low = self.applying.next();
+        if self.unstable.first() != low {
+            return self.slice_into(low, last.next(), bytes_max, into);
+        }
+        let size = self.unstable.take_durable(last, bytes_max, into);
+        // What is not durable stays, and is reached only when all that is durable fitted.
+        let reached = self.unstable.first();
+        if reached == self.unstable.offset() && reached <= last {
+            self.unstable.copy_into(reached, last, size, bytes_max, into);
+        }
+        Ok(())
     }
 
     /// What the storage said when committed entries were last asked for.

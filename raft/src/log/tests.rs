@@ -45,10 +45,13 @@ fn persist(log: &mut RaftLog<MemoryStorage>) {
 #[test]
 fn an_append_that_conflicts_replaces_the_tail_and_one_that_repeats_changes_nothing() {
     let mut log = log_of(&[(1, 1), (2, 2), (3, 3)]);
-    assert_eq!(log.maybe_append(id(3, 2), vec![entry(4, 4)], LogIndex(9)), None);
-    assert_eq!(log.maybe_append(id(1, 1), vec![entry(2, 2)], LogIndex(1)), Some(LogIndex(2)));
+    assert_eq!(log.maybe_append(id(3, 2), &mut vec![entry(4, 4)], LogIndex(9)), None);
+    assert_eq!(log.maybe_append(id(1, 1), &mut vec![entry(2, 2)], LogIndex(1)), Some(LogIndex(2)));
     assert_eq!((terms(&log), log.committed), (vec![1, 2, 3], LogIndex(1)));
-    assert_eq!(log.maybe_append(id(1, 1), vec![entry(2, 4), entry(3, 4)], LogIndex(9)), Some(LogIndex(3)));
+    assert_eq!(
+        log.maybe_append(id(1, 1), &mut vec![entry(2, 4), entry(3, 4)], LogIndex(9)),
+        Some(LogIndex(3))
+    );
     assert_eq!((terms(&log), log.committed), (vec![1, 4, 4], LogIndex(3)));
     persist(&mut log);
     assert_eq!((terms(&log), log.unstable.len()), (vec![1, 4, 4], 0));
@@ -58,7 +61,10 @@ fn an_append_that_conflicts_replaces_the_tail_and_one_that_repeats_changes_nothi
 #[test]
 fn committed_entries_come_from_memory_after_they_were_persisted() {
     let mut log = log_of(&[]);
-    assert_eq!(log.maybe_append(id(0, 0), vec![entry(1, 1), entry(2, 1)], LogIndex(0)), Some(LogIndex(2)));
+    assert_eq!(
+        log.maybe_append(id(0, 0), &mut vec![entry(1, 1), entry(2, 1)], LogIndex(0)),
+        Some(LogIndex(2))
+    );
     persist(&mut log);
     assert_eq!((log.unstable.len(), log.unstable.first()), (0, LogIndex(1)));
     log.commit_to(LogIndex(2));
@@ -71,7 +77,7 @@ fn committed_entries_come_from_memory_after_they_were_persisted() {
 #[test]
 fn entries_are_read_across_storage_and_memory_up_to_a_size() {
     let mut log = log_of(&[(1, 1), (2, 1)]);
-    log.maybe_append(id(2, 1), vec![entry(3, 1), entry(4, 1)], LogIndex(0)).unwrap();
+    log.maybe_append(id(2, 1), &mut vec![entry(3, 1), entry(4, 1)], LogIndex(0)).unwrap();
     let size = entry(1, 1).size_bytes();
     for (low, bytes_max, want) in [
         (1, 0, 1),
@@ -92,7 +98,7 @@ fn entries_are_read_across_storage_and_memory_up_to_a_size() {
 fn applying_pauses_at_its_limit_until_it_is_acknowledged() {
     let mut log = log_of(&[]);
     log.applying_bytes_max = entry(1, 1).size_bytes() + 1;
-    log.maybe_append(id(0, 0), (1..=3).map(|index| entry(index, 1)).collect(), LogIndex(3)).unwrap();
+    log.maybe_append(id(0, 0), &mut (1..=3).map(|index| entry(index, 1)).collect(), LogIndex(3)).unwrap();
     for index in 1..=3 {
         let mut out = Vec::new();
         log.next_committed_into(true, &mut out);
@@ -108,7 +114,8 @@ fn applying_pauses_at_its_limit_until_it_is_acknowledged() {
 fn memory_shrinks_after_a_burst() {
     let mut log = log_of(&[]);
     let burst = 100_000;
-    log.maybe_append(id(0, 0), (1..=burst).map(|index| entry(index, 1)).collect(), LogIndex(burst)).unwrap();
+    log.maybe_append(id(0, 0), &mut (1..=burst).map(|index| entry(index, 1)).collect(), LogIndex(burst))
+        .unwrap();
     assert!(log.unstable.capacity() >= 100_000);
     persist(&mut log);
     log.next_committed_into(false, &mut Vec::new());
@@ -125,7 +132,7 @@ fn durable_entries_that_wait_for_their_commit_are_kept_within_a_bound() {
         data: data.clone(),
         ..Entry::default()
     });
-    log.maybe_append(id(0, 0), entries.collect(), LogIndex(0)).unwrap();
+    log.maybe_append(id(0, 0), &mut entries.collect(), LogIndex(0)).unwrap();
     persist(&mut log);
     assert_eq!(log.unstable.first(), LogIndex(50), "15 entries of 64 KiB fit into 1 MiB with their overhead");
 }
@@ -142,9 +149,9 @@ fn the_search_for_a_conflict_skips_whole_terms() {
 #[test]
 fn an_acknowledged_write_of_a_replaced_entry_does_not_count() {
     let mut log = log_of(&[]);
-    log.maybe_append(id(0, 0), vec![entry(1, 1), entry(2, 1)], LogIndex(0)).unwrap();
+    log.maybe_append(id(0, 0), &mut vec![entry(1, 1), entry(2, 1)], LogIndex(0)).unwrap();
     log.accept_unstable();
-    log.maybe_append(id(0, 0), vec![entry(1, 2)], LogIndex(0)).unwrap();
+    log.maybe_append(id(0, 0), &mut vec![entry(1, 2)], LogIndex(0)).unwrap();
     log.stable_to(id(1, 1));
     assert_eq!(log.unstable.offset(), LogIndex(1));
     log.stable_to(id(2, 1));

@@ -38,6 +38,19 @@ fn distance(from: LogIndex, to: LogIndex) -> usize {
     usize::try_from(to.0 - from.0).unwrap_or(usize::MAX)
 }
 
+/// How many of the entries fit, and the bytes with them, when there are `size` bytes before; the first of a batch always fits.
+fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, mut size: u64, bytes_max: u64) -> (usize, u64) {
+    let mut count = 0;
+    for entry in entries {
+        if size > 0 && size + entry.size_bytes() > bytes_max {
+            break;
+        }
+        size += entry.size_bytes();
+        count += 1;
+    }
+    (count, size)
+}
+
 impl Unstable {
     /// Nothing is unstable, and the log goes on at `offset`.
     pub(crate) fn new(offset: LogIndex) -> Self {
@@ -91,6 +104,40 @@ impl Unstable {
     /// The entries in `[low, high)`, all of which are in memory.
     pub(crate) fn range(&self, low: LogIndex, high: LogIndex) -> impl Iterator<Item = &Entry> {
         self.entries.range(distance(self.first, low)..distance(self.first, high))
+    }
+
+    /// Copies the entries from `low` through `last`, all of which are in memory, while their bytes with the `size` of those before
+    /// them stay within `bytes_max`; the first of a batch always fits. Gives the bytes until here.
+    pub(crate) fn copy_into(
+        &self,
+        low: LogIndex,
+        last: LogIndex,
+        size: u64,
+        bytes_max: u64,
+        into: &mut Vec<Entry>,
+    ) -> u64 {
+        let (count, size) = fitting(self.range(low, last.next()), size, bytes_max);
+        if into.capacity() == 0 {
+            // A message's own vector, which does not grow.
+            into.reserve_exact(count);
+        }
+        into.extend(self.range(low, last.next()).take(count).cloned());
+        size
+    }
+
+    /// Moves out the durable entries through `last`, in which the queue begins, as many as fit into `bytes_max` but at least one.
+    /// They are handed out for applying, so nothing needs them here any more. Gives their bytes.
+    pub(crate) fn take_durable(&mut self, last: LogIndex, bytes_max: u64, into: &mut Vec<Entry>) -> u64 {
+        let most = distance(self.first, last.next().min(self.offset));
+        let (count, size) = fitting(self.entries.range(..most), 0, bytes_max);
+        into.reserve(count);
+        for _ in 0..count {
+            into.extend(self.entries.pop_front());
+        }
+        self.first.0 += u64::try_from(count).unwrap_or(0);
+        self.kept_bytes -= size;
+        self.shrink();
+        size
     }
 
     pub(crate) fn has_next_entries(&self) -> bool {
@@ -167,6 +214,12 @@ impl Unstable {
     pub(crate) fn restore(&mut self, snapshot: Box<Snapshot>) {
         let offset = snapshot.metadata.index.next();
         *self = Self { snapshot: Some(snapshot), ..Self::new(offset) };
+    }
+
+    /// Appends the entry after the last one.
+    pub(crate) fn push(&mut self, entry: Entry) {
+        assert!(entry.index == self.end(), "an entry would leave a gap");
+        self.entries.push_back(entry);
     }
 
     /// Appends entries that begin at `from`, in place of all that is there from that index on.

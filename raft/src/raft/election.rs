@@ -220,7 +220,7 @@ impl<S: Storage> Raft<S> {
         );
     }
 
-    pub(super) fn step_candidate(&mut self, message: Message) -> Result<(), RaftError> {
+    pub(super) fn step_candidate(&mut self, message: &mut Message) -> Result<(), RaftError> {
         let awaited = if self.role == Role::PreCandidate {
             MessageKind::PreVoteResponse
         } else {
@@ -234,7 +234,7 @@ impl<S: Storage> Raft<S> {
             MessageKind::ReadIndex => Err(RaftError::ReadDropped(DropReason::NoLeader)),
             MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot => {
                 if message.term.0 == 0 {
-                    return Err(invalid(&message, "it carries no term"));
+                    return Err(invalid(message, "it carries no term"));
                 }
                 self.become_follower(message.term, message.from);
                 self.step_follower(message)

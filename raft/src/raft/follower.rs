@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl<S: Storage> Raft<S> {
-    pub(super) fn step_follower(&mut self, message: Message) -> Result<(), RaftError> {
+    pub(super) fn step_follower(&mut self, message: &mut Message) -> Result<(), RaftError> {
         match message.kind {
             MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot => {
                 self.election_elapsed = 0;
@@ -67,19 +67,20 @@ impl<S: Storage> Raft<S> {
                 Ok(())
             }
             MessageKind::ReadIndexResponse => {
-                self.read_states.push(ReadState { index: message.index, context: message.context });
+                self.read_states
+                    .push(ReadState { index: message.index, context: std::mem::take(&mut message.context) });
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn forward(&mut self, mut message: Message) {
+    fn forward(&mut self, message: &mut Message) {
         message.to = self.leader;
-        self.send(message);
+        self.send(std::mem::take(message));
     }
 
-    fn forward_proposal(&mut self, message: Message) -> Result<(), RaftError> {
+    fn forward_proposal(&mut self, message: &mut Message) -> Result<(), RaftError> {
         if self.leader == NO_PEER {
             say!(self.logger, Info, "{} no leader at term {}; dropping proposal", self.id, self.term);
             return Err(RaftError::ProposalDropped(DropReason::NoLeader));
@@ -103,23 +104,16 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Takes entries, or says where the logs may agree.
-    fn take_append(&mut self, message: Message) {
-        let answer = |index| Message {
-            kind: MessageKind::AppendResponse,
-            to: message.from,
-            index,
-            ..Message::default()
-        };
+    fn take_append(&mut self, message: &mut Message) {
+        let to = message.from;
+        let answer = |index| Message { kind: MessageKind::AppendResponse, to, index, ..Message::default() };
         if message.index < self.log.committed {
             // Old news: what it is about is committed here.
-            let answer = answer(self.log.committed);
-            return self.send(answer);
+            return self.send(answer(self.log.committed));
         }
         let previous = EntryId { term: message.log_term, index: message.index };
-        let mut answer = answer(message.index);
-        if let Some(index) = self.log.maybe_append(previous, message.entries, message.commit) {
-            answer.index = index;
-            return self.send(answer);
+        if let Some(index) = self.log.maybe_append(previous, &mut message.entries, message.commit) {
+            return self.send(answer(index));
         }
         say!(
             self.logger,
@@ -134,17 +128,15 @@ impl<S: Storage> Raft<S> {
         );
         // The leader's log has no term above `log_term` up to there, so the whole of our later terms can be skipped.
         let hint = self.log.find_conflict_by_term(message.index.min(self.log.last_index()), message.log_term);
-        answer.reject = true;
-        answer.reject_hint = hint.index;
-        answer.log_term = hint.term;
-        self.send(answer);
+        let (reject, reject_hint, log_term) = (true, hint.index, hint.term);
+        self.send(Message { reject, log_term, reject_hint, ..answer(message.index) });
     }
 
     /// A leader sends no commit index above what this node has acknowledged. One that is beyond the log is therefore a
     /// lie, or this node has lost what it promised to keep: either way it must not commit.
-    fn take_heartbeat(&mut self, message: Message) -> Result<(), RaftError> {
+    fn take_heartbeat(&mut self, message: &mut Message) -> Result<(), RaftError> {
         if message.commit > self.log.last_index() {
-            return Err(invalid(&message, "its commit index is beyond the log: was the log lost?"));
+            return Err(invalid(message, "its commit index is beyond the log: was the log lost?"));
         }
         self.log.commit_to(message.commit);
         let lease = match &mut self.lease {
@@ -157,17 +149,17 @@ impl<S: Storage> Raft<S> {
         self.send(Message {
             kind: MessageKind::HeartbeatResponse,
             to: message.from,
-            context: message.context,
+            context: std::mem::take(&mut message.context),
             lease,
             ..Message::default()
         });
         Ok(())
     }
 
-    fn take_snapshot(&mut self, message: Message) -> Result<(), RaftError> {
+    fn take_snapshot(&mut self, message: &mut Message) -> Result<(), RaftError> {
         let from = message.from;
-        let Some(snapshot) = message.snapshot else {
-            return Err(invalid(&message, "it carries no snapshot"));
+        let Some(snapshot) = message.snapshot.take() else {
+            return Err(invalid(message, "it carries no snapshot"));
         };
         let (index, term) = (snapshot.metadata.index, snapshot.metadata.term);
         let restored = self.restore(snapshot)?;

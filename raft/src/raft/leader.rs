@@ -5,16 +5,19 @@ use pinion_types::{LogIndex, PeerId};
 use super::Raft;
 use super::step::invalid;
 use crate::lease::Lease;
+use crate::log::EntryId;
 use crate::logger::say;
 use crate::raw_node::Role;
 use crate::tracker::ProgressState;
 use crate::{ConfChange, DropReason, Entry, Message, MessageKind, NO_PEER, RaftError, Storage};
 
 impl<S: Storage> Raft<S> {
-    pub(super) fn step_leader(&mut self, message: Message) -> Result<(), RaftError> {
+    pub(super) fn step_leader(&mut self, message: &mut Message) -> Result<(), RaftError> {
         match message.kind {
-            MessageKind::Propose => return self.take_proposals(message.entries),
-            MessageKind::ReadIndex => return self.take_read(message.from, message.context),
+            MessageKind::Propose => return self.take_proposals(std::mem::take(&mut message.entries)),
+            MessageKind::ReadIndex => {
+                return self.take_read(message.from, std::mem::take(&mut message.context));
+            }
             _ => {}
         }
         if !self.tracker.progress.contains(message.from) {
@@ -22,9 +25,9 @@ impl<S: Storage> Raft<S> {
             return Ok(());
         }
         match message.kind {
-            MessageKind::AppendResponse if message.reject => self.take_rejection(&message),
-            MessageKind::AppendResponse => return self.take_acknowledgement(&message),
-            MessageKind::HeartbeatResponse => return self.take_heartbeat_response(&message),
+            MessageKind::AppendResponse if message.reject => self.take_rejection(message),
+            MessageKind::AppendResponse => return self.take_acknowledgement(message),
+            MessageKind::HeartbeatResponse => return self.take_heartbeat_response(message),
             MessageKind::TransferLeader => self.take_transfer(message.from),
             _ => {}
         }
@@ -64,7 +67,7 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    pub(super) fn take_proposals(&mut self, mut entries: Vec<Entry>) -> Result<(), RaftError> {
+    pub(crate) fn take_proposals(&mut self, mut entries: Vec<Entry>) -> Result<(), RaftError> {
         if entries.is_empty() {
             return Err(RaftError::ProposalDropped(DropReason::Empty));
         }
@@ -81,7 +84,7 @@ impl<S: Storage> Raft<S> {
             }
         }
         self.append_entries(entries).inspect_err(|_| self.pending_conf_index = pending_before)?;
-        self.broadcast_append();
+        self.announce();
         Ok(())
     }
 
@@ -123,7 +126,7 @@ impl<S: Storage> Raft<S> {
     pub(crate) fn propose_one(&mut self, data: bytes::Bytes) -> Result<(), RaftError> {
         self.check_can_propose()?;
         self.append_one(Entry { data, ..Entry::default() })?;
-        self.broadcast_append();
+        self.announce();
         Ok(())
     }
 
@@ -158,18 +161,29 @@ impl<S: Storage> Raft<S> {
         }
     }
 
-    /// The follower, or this node itself, holds everything up to `index` durably.
     fn take_acknowledgement(&mut self, message: &Message) -> Result<(), RaftError> {
-        let (from, index) = (message.from, message.index);
-        if index > self.log.last_index() {
+        if message.index > self.log.last_index() {
             return Err(invalid(message, "it acknowledges entries that were never sent"));
         }
+        self.acknowledged(message.from, message.index);
+        Ok(())
+    }
+
+    /// This node's log is durable up to `id`, as far as it was written by the leader that it still is.
+    pub(crate) fn acknowledged_own(&mut self, id: EntryId) {
+        if self.role == Role::Leader && self.term == id.term {
+            self.acknowledged(self.id, id.index);
+        }
+    }
+
+    /// The follower, or this node itself, holds everything up to `index` durably.
+    fn acknowledged(&mut self, from: PeerId, index: LogIndex) {
         let first = self.log.first_index();
-        let Some(progress) = self.tracker.progress.get_mut(from) else { return Ok(()) };
+        let Some(progress) = self.tracker.progress.get_mut(from) else { return };
         progress.recently_active = true;
         let probed = progress.matched == index && progress.state == ProgressState::Probe;
         if !progress.maybe_update(index) && !probed {
-            return Ok(());
+            return;
         }
         match progress.state {
             ProgressState::Probe => progress.become_replicate(),
@@ -187,23 +201,24 @@ impl<S: Storage> Raft<S> {
             ProgressState::Snapshot => {}
             ProgressState::Replicate => progress.inflights.free_through(index),
         }
-        let (matched, behind) = (progress.matched, progress.can_bump_commit(self.log.committed));
-        if self.maybe_commit() {
+        let (matched, next) = (progress.matched, progress.next);
+        let behind = progress.can_bump_commit(self.log.committed);
+        // What is committed already commits nothing more.
+        if matched > self.log.committed && self.maybe_commit() {
             self.release_reads();
-            self.broadcast_append();
+            self.announce();
         } else if from != self.id && behind {
             // The next heartbeat would tell the commit index as well, but later.
-            self.send_append(from);
+            self.announce_to(from);
         }
-        if from != self.id {
-            // Room in the window may let several messages go.
-            while self.maybe_send_append(from, false) {}
+        if from != self.id && next <= self.log.last_index() {
+            // There is room in the window.
+            self.announce_rest_to(from);
         }
         if from == self.transferee && matched == self.log.last_index() {
             say!(self.logger, Info, "{} sent MsgTimeoutNow to {from} after received MsgAppResp", self.id);
             self.send_timeout_now(from);
         }
-        Ok(())
     }
 
     fn take_heartbeat_response(&mut self, message: &Message) -> Result<(), RaftError> {

@@ -19,7 +19,7 @@ use pinion_types::{LogIndex, PeerId, Term};
 pub(crate) use election::Campaign;
 
 use crate::lease::Lease;
-use crate::log::RaftLog;
+use crate::log::{EntryId, RaftLog};
 use crate::logger::{LogSink, say};
 use crate::raw_node::{ReadState, Role, SoftState};
 use crate::read_only::{ReadOnly, ReadRequest};
@@ -42,7 +42,11 @@ pub(crate) struct Raft<S> {
     pub(crate) messages: Vec<Message>,
     /// To be sent, also to this node itself, when all that is unstable now is durable: votes and acknowledgements.
     pub(crate) messages_after_append: Vec<Message>,
+    /// This leader's acknowledgement to itself, which is one of these, where appends travel in batches.
+    pub(crate) own_acknowledgement: Option<EntryId>,
     pub(crate) read_states: Vec<ReadState>,
+    /// The followers are to hear of new entries or of a new commit index with the next work that is taken.
+    pub(crate) appends_due: bool,
     /// To whom leadership is being handed over.
     pub(crate) transferee: PeerId,
     /// At least the index of the latest change of the configuration in the log; another may be proposed only when this
@@ -65,11 +69,32 @@ pub(crate) struct Raft<S> {
     pub(crate) logger: LogSink,
 }
 
+/// What the storage has made durable.
+pub(crate) struct Appended {
+    /// The node's term when it was to be written.
+    pub(crate) term: Term,
+    /// The log's last entry then; none when its index is 0.
+    pub(crate) last: EntryId,
+    /// The index of the snapshot that was written.
+    pub(crate) snapshot: Option<LogIndex>,
+}
+
+impl Appended {
+    fn of(message: &Message) -> Self {
+        Self {
+            term: message.term,
+            last: EntryId { term: message.log_term, index: message.index },
+            snapshot: message.snapshot.as_ref().map(|snapshot| snapshot.metadata.index),
+        }
+    }
+}
+
 /// What does not change while the node runs.
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 struct Settings {
     election_timeout: usize,
     heartbeat_timeout: usize,
+    batch_append: bool,
     message_bytes_max: u64,
     uncommitted_bytes_max: u64,
     check_quorum: bool,
@@ -86,6 +111,7 @@ impl Settings {
         Self {
             election_timeout: config.election_tick,
             heartbeat_timeout: config.heartbeat_tick,
+            batch_append: config.batch_append,
             message_bytes_max: config.max_size_per_message,
             uncommitted_bytes_max: config.max_uncommitted_entries_size,
             check_quorum: config.check_quorum,
@@ -117,7 +143,9 @@ impl<S: Storage> Raft<S> {
             tracker: Tracker::new(config.max_inflight_messages, config.max_inflight_bytes),
             messages: Vec::new(),
             messages_after_append: Vec::new(),
+            own_acknowledgement: None,
             read_states: Vec::new(),
+            appends_due: false,
             transferee: NO_PEER,
             pending_conf_index: LogIndex(0),
             term_start: LogIndex(0),
@@ -199,6 +227,11 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Queues a message. Its sender and, but for votes, its term are set here.
+    #[expect(
+        clippy::inline_always,
+        reason = "a message is large: it is made where it is queued, not copied there (an eighth of an append)"
+    )]
+    #[inline(always)]
     fn send(&mut self, mut message: Message) {
         if message.from == NO_PEER {
             message.from = self.id;
@@ -264,6 +297,7 @@ impl<S: Storage> Raft<S> {
         self.heartbeat_elapsed = 0;
         self.reset_randomized_election_timeout();
         self.transferee = NO_PEER;
+        self.appends_due = false;
         self.tracker.reset_votes();
         let (id, last) = (self.id, self.log.last_index());
         let inflights = self.tracker.new_inflights();

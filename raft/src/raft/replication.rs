@@ -24,7 +24,7 @@ impl<S: Storage> Raft<S> {
         self.take_room(entry.payload_bytes(), 1)?;
         let last = EntryId { term: self.term, index: self.log.last_index().next() };
         (entry.term, entry.index) = (last.term, last.index);
-        self.log.append(std::iter::once(entry), last);
+        self.log.append_one(entry);
         self.acknowledge_own(last.index);
         Ok(())
     }
@@ -63,6 +63,11 @@ impl<S: Storage> Raft<S> {
 
     /// The leader's own acknowledgement comes when its entries are durable, like anybody's.
     fn acknowledge_own(&mut self, index: LogIndex) {
+        if self.settings.batch_append {
+            // It waits for the same write as the one before, and says more.
+            self.own_acknowledgement = Some(EntryId { term: self.term, index });
+            return;
+        }
         let to = self.id;
         self.send(Message { kind: MessageKind::AppendResponse, to, index, ..Message::default() });
     }
@@ -160,6 +165,48 @@ impl<S: Storage> Raft<S> {
             ..Message::default()
         });
         true
+    }
+
+    /// Lets the followers hear of new entries or of a new commit index, now or with the next work that is taken.
+    pub(super) fn announce(&mut self) {
+        if self.settings.batch_append {
+            self.appends_due = true;
+        } else {
+            self.broadcast_append();
+        }
+    }
+
+    /// The same for one follower.
+    pub(super) fn announce_to(&mut self, id: PeerId) {
+        if self.settings.batch_append {
+            self.appends_due = true;
+        } else {
+            self.send_append(id);
+        }
+    }
+
+    /// The same for what a follower's window had no room for; several messages may go.
+    pub(super) fn announce_rest_to(&mut self, id: PeerId) {
+        if self.settings.batch_append {
+            self.appends_due = true;
+        } else {
+            while self.maybe_send_append(id, false) {}
+        }
+    }
+
+    /// Sends what has come together since work was last taken.
+    pub(crate) fn send_due_appends(&mut self) {
+        if !std::mem::take(&mut self.appends_due) {
+            return;
+        }
+        let (committed, last) = (self.log.committed, self.log.last_index());
+        self.for_each_follower(|raft, id| {
+            let Some(progress) = raft.tracker.progress.get(id) else { return };
+            let mut is_behind = progress.next <= last || progress.can_bump_commit(committed);
+            while raft.maybe_send_append(id, is_behind) {
+                is_behind = false;
+            }
+        });
     }
 
     /// Sends an append to every follower, ascending.

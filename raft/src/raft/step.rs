@@ -1,9 +1,8 @@
 //! What a message's term means, before its kind does.
 
-use pinion_types::Term;
+use pinion_types::{LogIndex, Term};
 
-use super::{Campaign, Raft};
-use crate::log::EntryId;
+use super::{Appended, Campaign, Raft};
 use crate::logger::say;
 use crate::raw_node::Role;
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
 
 impl<S: Storage> Raft<S> {
     /// Takes a message that has come over the network: checks it, then steps it.
-    pub(crate) fn step_remote(&mut self, message: Message) -> Result<(), RaftError> {
+    pub(crate) fn step_remote(&mut self, message: &mut Message) -> Result<(), RaftError> {
         let (kind, from) = (message.kind, message.from);
         if kind.is_storage() || [self.id, NO_PEER, APPEND_THREAD, APPLY_THREAD].contains(&from) {
             return Err(RaftError::StepLocalMessage { kind, from });
@@ -22,34 +21,35 @@ impl<S: Storage> Raft<S> {
             return Err(RaftError::StepPeerNotFound { from });
         }
         if message.to != self.id {
-            return Err(invalid(&message, "it is addressed to another peer"));
+            return Err(invalid(message, "it is addressed to another peer"));
         }
         let leads = matches!(kind, MessageKind::Append | MessageKind::Heartbeat);
         if leads && message.term == self.term && ![from, NO_PEER].contains(&self.leader) {
-            return Err(invalid(&message, "another peer leads in this term"));
+            return Err(invalid(message, "another peer leads in this term"));
         }
-        check(&message).map_err(|reason| invalid(&message, reason))?;
+        check(message).map_err(|reason| invalid(message, reason))?;
         self.step(message)
     }
 
-    /// Takes a message of whatever origin.
-    pub(crate) fn step(&mut self, message: Message) -> Result<(), RaftError> {
+    /// Takes a message of whatever origin. Of the message, what is worth moving is moved: it is large, and goes from hand to hand by
+    /// reference.
+    pub(crate) fn step(&mut self, message: &mut Message) -> Result<(), RaftError> {
         if message.term > self.term && message.term != Term(0) {
-            if self.ignores_vote(&message) {
+            if self.ignores_vote(message) {
                 return Ok(());
             }
-            self.enter_term_of(&message);
+            self.enter_term_of(message);
         } else if message.term < self.term && message.term != Term(0) {
-            self.step_lower_term(&message);
+            self.step_lower_term(message);
             return Ok(());
         }
         match message.kind {
-            MessageKind::StorageAppendResponse => self.step_append_done(&message),
+            MessageKind::StorageAppendResponse => self.append_done(&Appended::of(message)),
             MessageKind::StorageApplyResponse => self.applied_to(message.index),
-            MessageKind::Vote | MessageKind::PreVote => self.step_vote(&message),
+            MessageKind::Vote | MessageKind::PreVote => self.step_vote(message),
             _ => {
                 if matches!(message.kind, MessageKind::VoteResponse | MessageKind::PreVoteResponse) {
-                    self.commit_by_refusal(&message);
+                    self.commit_by_refusal(message);
                 }
                 return match self.role {
                     Role::Leader => self.step_leader(message),
@@ -142,22 +142,7 @@ impl<S: Storage> Raft<S> {
             // A candidate of a lower term with a longer log must learn our term, or neither side is ever elected. (etcd
             // answers pre-votes only: without these its terms can race for long.)
             MessageKind::PreVote | MessageKind::Vote => self.refuse_vote(message),
-            MessageKind::StorageAppendResponse => {
-                // Entries may have been replaced since, in a later term; a later answer will cover them. A snapshot is
-                // committed state, whatever the term.
-                if message.index.0 != 0 {
-                    say!(
-                        self.logger,
-                        Info,
-                        "{} [term: {}] ignored entry appends from a {} message with lower term [term: {}]",
-                        self.id,
-                        self.term,
-                        message.kind,
-                        message.term
-                    );
-                }
-                self.snapshot_done(message);
-            }
+            MessageKind::StorageAppendResponse => self.append_done(&Appended::of(message)),
             _ => say!(
                 self.logger,
                 Info,
@@ -171,16 +156,25 @@ impl<S: Storage> Raft<S> {
         }
     }
 
-    fn step_append_done(&mut self, message: &Message) {
-        if message.index.0 != 0 {
-            self.log.stable_to(EntryId { term: message.log_term, index: message.index });
+    /// The storage has done a write.
+    pub(crate) fn append_done(&mut self, appended: &Appended) {
+        let last = appended.last;
+        if last.index > LogIndex(0) && appended.term < self.term {
+            // Entries may have been replaced since, in a later term; a later answer will cover them.
+            say!(
+                self.logger,
+                Info,
+                "{} [term: {}] ignored entry appends from a {} message with lower term [term: {}]",
+                self.id,
+                self.term,
+                MessageKind::StorageAppendResponse,
+                appended.term
+            );
+        } else if last.index > LogIndex(0) {
+            self.log.stable_to(last);
         }
-        self.snapshot_done(message);
-    }
-
-    fn snapshot_done(&mut self, message: &Message) {
-        if let Some(snapshot) = &message.snapshot {
-            let index = snapshot.metadata.index;
+        // A snapshot is committed state, whatever the term.
+        if let Some(index) = appended.snapshot {
             self.log.stable_snapshot_to(index);
             self.applied_to(index);
         }

@@ -17,6 +17,7 @@ pub(crate) fn config(id: u64) -> Config {
     let mut state = id;
     Config {
         pre_vote: false,
+        batch_append: false,
         check_quorum: false,
         max_size_per_message: u64::MAX,
         max_uncommitted_entries_size: 0,

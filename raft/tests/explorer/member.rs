@@ -38,7 +38,7 @@ pub(crate) struct Member {
     applied: LogIndex,
     conf_state: ConfState,
     pub(crate) seen: Seen,
-    ready: Option<Ready>,
+    ready: Option<Box<Ready>>,
     appends: VecDeque<Message>,
     applies: VecDeque<Message>,
     is_async: bool,
@@ -212,7 +212,7 @@ impl Member {
         Ok(())
     }
 
-    fn finish(&mut self, mut ready: Ready, judge: &mut Judge, out: &mut Vec<Message>) -> Verdict {
+    fn finish(&mut self, mut ready: Box<Ready>, judge: &mut Judge, out: &mut Vec<Message>) -> Verdict {
         self.write_ready(&ready, judge)?;
         out.append(&mut ready.messages_after_persist);
         self.apply(&ready.committed_entries, judge)?;

@@ -117,6 +117,7 @@ pub(crate) struct Plan {
     check_quorum: bool,
     step_down_on_removal: bool,
     disable_proposal_forwarding: bool,
+    batch_append: bool,
     message_bytes_max: u64,
     inflight_messages_max: usize,
 }
@@ -149,6 +150,7 @@ impl Plan {
             check_quorum: dice.percent(60),
             step_down_on_removal: dice.percent(80),
             disable_proposal_forwarding: dice.percent(30),
+            batch_append: dice.percent(60),
             message_bytes_max: dice.one_of(&[0, 30, 100, 1 << 20]),
             inflight_messages_max: dice.place(6) + 1,
         }
@@ -162,6 +164,7 @@ impl Plan {
     pub(crate) fn config(&self, id: PeerId) -> Config {
         Config {
             election_tick: ELECTION_TICK,
+            batch_append: self.batch_append,
             max_size_per_message: self.message_bytes_max,
             max_committed_size_per_ready: self.message_bytes_max + 20,
             max_uncommitted_entries_size: 400,

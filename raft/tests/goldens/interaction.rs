@@ -189,6 +189,7 @@ fn config(command: &Command) -> Result<Config, String> {
         max_committed_size_per_ready: 0,
         max_uncommitted_entries_size: 0,
         max_inflight_messages: usize::try_from(i32::MAX).unwrap(),
+        batch_append: false,
         check_quorum: false,
         pre_vote: false,
         step_down_on_removal: false,
@@ -201,6 +202,7 @@ fn config(command: &Command) -> Result<Config, String> {
             "voters" | "learners" | "content" => {}
             "index" => config.applied = LogIndex(value.parse().unwrap()),
             "inflight" => config.max_inflight_messages = value.parse().unwrap(),
+            "batch-append" => config.batch_append = flag(),
             "priority" => config.priority = value.parse().unwrap(),
             "max-size-per-message" => config.max_size_per_message = value.parse().unwrap(),
             "apply-unpersisted" => config.apply_unpersisted = ApplyAhead::Yes,

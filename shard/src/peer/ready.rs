@@ -7,7 +7,7 @@ use pinion_types::RegionId;
 
 /// What one turn gives to the log for one peer.
 pub(crate) struct Persist {
-    ready: Ready,
+    ready: Box<Ready>,
 }
 
 impl Persist {
