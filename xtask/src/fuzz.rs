@@ -165,7 +165,8 @@ fn keep(program: &Path, length: &str, kept: &Path, found: &Path) -> Result<()> {
         std::fs::remove_dir_all(merged)?;
     }
     std::fs::create_dir_all(merged)?;
-    let output = Command::new(program).args(["-set_cover_merge=1", length]).args([merged, kept, found]).output()?;
+    let output =
+        Command::new(program).args(["-set_cover_merge=1", length]).args([merged, kept, found]).output()?;
     ensure!(output.status.success(), "cannot merge: {}", String::from_utf8_lossy(&output.stderr));
     std::fs::remove_dir_all(kept)?;
     std::fs::create_dir_all(kept)?;

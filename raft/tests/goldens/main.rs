@@ -126,7 +126,8 @@ fn replay_all(path: &Path) -> Vec<String> {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         let (level, report) = judge(&text);
         let word = format!("{level:?}").to_lowercase();
-        println!("{word:8} {name}\n{report}");
+        println!("{word:8} {name}");
+        print!("{report}");
         let known = NOT_EXACT.iter().find(|(known, _)| *known == name);
         match (level, known) {
             (Level::Exact, None) => {}
