@@ -4,7 +4,11 @@ use crate::{hygiene, planted, shell, workspace};
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
-    shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))?;
+    // The workspaces besides the main one.
+    for folder in [".", "benches/peers", "tests/fuzz"] {
+        let mut format = shell::command("cargo", ["fmt", "--all", "--check"]);
+        shell::run(format.current_dir(workspace::root().join(folder)))?;
+    }
     let faults = hygiene::check(workspace::root())?;
     for fault in &faults {
         eprintln!("{fault}");
