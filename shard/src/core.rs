@@ -11,14 +11,15 @@ use crate::admission::{Admission, AdmissionLimits};
 use crate::error::ShardError;
 use crate::event::Event;
 use crate::message::Message;
-use crate::peer::{Peer, Persist, Proposal, Slow};
+use crate::peer::{Peer, Persist, Proposal, Slow, Turn};
 use crate::router::{Route, Router};
 use pinion_engine::Engine;
-use pinion_engine::log::Durability;
+use pinion_engine::log::{Durability, Ticket};
 use pinion_runtime::mailbox;
 use pinion_types::map::HashMap;
 use pinion_types::{CoreId, LogIndex, RegionId, StoreId, Term};
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -69,6 +70,16 @@ pub(crate) struct Inner {
     /// Peers that have something to propose or to write.
     queue: RefCell<Vec<Rc<Peer>>>,
     work: Event,
+    /// What was given to the log and is not known to be durable, in its order.
+    writes: RefCell<VecDeque<Write>>,
+    written: Event,
+}
+
+/// Parts of turns that are on their way to the log together.
+struct Write {
+    /// Nothing where they are as durable as what was written before them.
+    ticket: Option<Ticket>,
+    parts: Vec<(Rc<Peer>, Persist)>,
 }
 
 impl Shard {
@@ -88,6 +99,8 @@ impl Shard {
             peers: RefCell::default(),
             queue: RefCell::default(),
             work: Event::default(),
+            writes: RefCell::default(),
+            written: Event::default(),
         }))
     }
 
@@ -118,6 +131,7 @@ impl Shard {
 
     /// Turns for ever; ends when the core is stopped or has failed.
     pub(crate) async fn run(self) {
+        pinion_runtime::spawn(self.clone().await_writes());
         while !self.0.stopping.get() {
             self.0.work.wait().await;
             // What could not be written yet need not be collected yet: what comes meanwhile shares its entries.
@@ -125,10 +139,8 @@ impl Shard {
             if self.0.admission.calls() >= GATHER_FROM {
                 pinion_runtime::sleep(GATHER_FOR).await;
             }
-            let turn = self.collect();
-            if !turn.is_empty() {
-                self.persist(turn);
-            }
+            let parts = self.collect();
+            self.persist(parts);
         }
     }
 
@@ -140,19 +152,28 @@ impl Shard {
         }
     }
 
-    /// What every queued peer wants written.
+    /// What every queued peer wants written. What they want sent is sent, and what they have committed is applied.
     fn collect(&self) -> Vec<(Rc<Peer>, Persist)> {
         let queue = std::mem::take(&mut *self.0.queue.borrow_mut());
-        let taken = queue.into_iter().filter_map(|peer| {
-            let persist = self.take_from(&peer, Peer::collect)?;
-            Some((peer, persist))
-        });
-        taken.collect()
+        let mut parts = Vec::with_capacity(queue.len());
+        for peer in queue {
+            parts.extend(self.take_from(&peer, Peer::collect));
+            self.apply(&peer);
+            if peer.has_work() {
+                self.enqueue(&peer);
+            }
+        }
+        parts
     }
 
-    /// What one peer wants written; entries that Raft lacks begin to be loaded.
-    fn take_from(&self, peer: &Rc<Peer>, take: impl FnOnce(&Peer) -> Option<Persist>) -> Option<Persist> {
-        let persist = take(peer);
+    /// What one peer wants written; its messages leave, and entries that Raft lacks begin to be loaded.
+    fn take_from(
+        &self,
+        peer: &Rc<Peer>,
+        take: impl FnOnce(&Peer) -> Option<Turn>,
+    ) -> Option<(Rc<Peer>, Persist)> {
+        let Turn { persist, messages } = take(peer)?;
+        self.send_to_peers(peer, messages);
         if let Some((low, high)) = peer.wanted_entries() {
             let (shard, peer) = (self.clone(), peer.clone());
             pinion_runtime::spawn(async move {
@@ -165,38 +186,53 @@ impl Shard {
                 }
             });
         }
-        persist
+        persist.map(|persist| (peer.clone(), persist))
     }
 
     /// Gives a turn's records to the log in one append; when they are durable the peers go on.
-    fn persist(&self, turn: Vec<(Rc<Peer>, Persist)>) {
+    fn persist(&self, parts: Vec<(Rc<Peer>, Persist)>) {
+        if parts.is_empty() {
+            return;
+        }
         let mut records = Vec::new();
-        for (peer, persist) in &turn {
+        for (peer, persist) in &parts {
             persist.records(peer.id(), &mut records);
         }
-        let must_sync = turn.iter().any(|(_, persist)| persist.must_sync());
+        let must_sync = parts.iter().any(|(_, persist)| persist.must_sync());
         let durability = if must_sync { Durability::Sync } else { Durability::Buffered };
-        let written = (!records.is_empty()).then(|| self.0.engine.log().append(&records, durability));
+        let ticket = (!records.is_empty()).then(|| self.0.engine.log().append(&records, durability));
         drop(records);
-        match written {
-            Some(ticket) if must_sync => {
-                let shard = self.clone();
-                // The task owns the turn: it goes on whoever gives up waiting.
-                pinion_runtime::spawn(async move {
-                    match ticket.await {
-                        Ok(()) => shard.persisted(turn),
-                        Err(error) => shard.fail(&error.into()),
-                    }
-                });
+        let must_wait = must_sync && ticket.is_some();
+        if !must_wait && self.0.writes.borrow().is_empty() {
+            return self.persisted(parts);
+        }
+        // Without records of its own, what is to be said waits for what was written before.
+        self.0.writes.borrow_mut().push_back(Write { ticket: ticket.filter(|_| must_wait), parts });
+        self.0.written.ring();
+    }
+
+    /// Waits for each write in its turn, for ever.
+    async fn await_writes(self) {
+        while !self.0.stopping.get() {
+            let Some(ticket) = self.0.writes.borrow_mut().front_mut().map(|write| write.ticket.take()) else {
+                self.0.written.wait().await;
+                continue;
+            };
+            if let Some(ticket) = ticket
+                && let Err(error) = ticket.await
+            {
+                return self.fail(&error.into());
             }
-            _ => self.persisted(turn),
+            let write = self.0.writes.borrow_mut().pop_front().expect("only this task takes writes away");
+            self.persisted(write.parts);
         }
     }
 
     /// A turn is durable: the peers commit, apply and answer.
-    fn persisted(&self, turn: Vec<(Rc<Peer>, Persist)>) {
-        for (peer, persist) in turn {
-            peer.persisted(persist);
+    fn persisted(&self, parts: Vec<(Rc<Peer>, Persist)>) {
+        for (peer, persist) in parts {
+            let messages = peer.persisted(persist);
+            self.send_to_peers(&peer, messages);
             // What was just committed comes with the next Ready; taking it now saves a turn.
             self.advance(&peer);
         }
@@ -205,9 +241,8 @@ impl Shard {
     /// Takes what a peer committed, applies it, and sees to it that the peer gets another turn if it needs one. What is pending meanwhile waits
     /// for that turn, which brings more together.
     pub(crate) fn advance(&self, peer: &Rc<Peer>) {
-        if let Some(persist) = self.take_from(peer, Peer::take_ready) {
-            self.persist(vec![(peer.clone(), persist)]);
-        }
+        let part = self.take_from(peer, Peer::take_ready);
+        self.persist(part.into_iter().collect());
         self.apply(peer);
         if peer.has_work() {
             self.enqueue(peer);
@@ -233,6 +268,7 @@ impl Shard {
 
     /// Lets the engine and the log know how far a peer is.
     fn after_applying(&self, peer: &Rc<Peer>) {
+        peer.acknowledge_applied();
         let engine = &self.0.engine;
         engine.log().applied(peer.id(), peer.tree().applied().0);
         engine.after_writes();
@@ -240,6 +276,11 @@ impl Shard {
         let first = engine.log().first_index(peer.id());
         let due = peer.compaction_due(first, limits.log_entries_max, limits.log_bytes_max);
         self.compact_log_through(peer, due);
+    }
+
+    /// Sends a peer's messages to the others of its region.
+    fn send_to_peers(&self, _peer: &Rc<Peer>, messages: Vec<pinion_raft::Message>) {
+        assert!(messages.is_empty(), "a region of one peer has nobody to write to");
     }
 
     fn compact_log_through(&self, peer: &Rc<Peer>, due: Option<(LogIndex, Term)>) {

@@ -16,12 +16,12 @@ mod recover;
 pub(crate) use apply::{Applying, Slow};
 pub(crate) use propose::{Outcome, Proposal};
 pub(crate) use read::{ReadValue, ScanLimits};
-pub(crate) use ready::Persist;
+pub(crate) use ready::{Persist, Turn};
 
 use crate::stamp::Stamp;
 use crate::storage::{PeerStorage, Wanted};
 use pinion_engine::tree::Tree;
-use pinion_raft::{Entry, RawNode};
+use pinion_raft::{Entry, Message, RawNode};
 use pinion_types::{LogIndex, Region, RegionId, Term};
 use propose::{Pending, Proposed};
 use std::cell::{Cell, RefCell};
@@ -49,8 +49,10 @@ pub(crate) struct Peer {
     compacting: Cell<bool>,
     /// A task is in the middle of applying an entry.
     applying: Cell<bool>,
-    /// A Ready is on its way to the log.
-    persisting: Cell<bool>,
+    /// Parts of turns that are on their way to the log.
+    writing: Cell<usize>,
+    /// What Raft is to hear when the entries that it handed out are applied, in their order.
+    to_acknowledge: RefCell<Vec<Message>>,
     /// The peer is in the loop's list of those that have work.
     queued: Cell<bool>,
     /// No new calls are taken: the region is about to change cores.
@@ -111,7 +113,7 @@ impl Peer {
             self.applied.get().0,
             self.applied.get().1,
             self.to_apply.borrow().len(),
-            if self.persisting.get() { ", persisting" } else { "" },
+            if self.writing.get() > 0 { ", writing" } else { "" },
             if self.applying.get() { ", applying" } else { "" },
             if self.queued.get() { ", queued" } else { "" },
         )
@@ -133,7 +135,7 @@ impl Peer {
             && self.pending.borrow().is_empty()
             && self.proposed.borrow().is_empty()
             && self.to_apply.borrow().is_empty()
-            && !self.persisting.get()
+            && self.writing.get() == 0
             && !self.applying.get()
     }
 

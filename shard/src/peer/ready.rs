@@ -1,27 +1,42 @@
-//! A peer's part of the core's turn: what Raft wants written, and what follows when it is.
+//! A peer's part of the core's turn: what Raft wants written and sent, and what follows when it is durable.
+//!
+//! Raft writes asynchronously: several parts may be on their way to the log at once, and what is committed is handed out for applying
+//! whether or not this store's own log has it by then. A tree is none the worse for it: its flush is an edit behind the entries in the same
+//! log, so that it is durable only when they are.
 
 use super::Peer;
 use pinion_engine::log::Record;
-use pinion_raft::Ready;
+use pinion_raft::{APPEND_THREAD, APPLY_THREAD, Message};
 use pinion_types::RegionId;
 
 /// What one turn gives to the log for one peer.
 pub(crate) struct Persist {
-    ready: Box<Ready>,
+    /// Raft's request: entries, hard state, and what to say when they are durable.
+    append: Message,
+    must_sync: bool,
+}
+
+/// What one turn of a peer brought.
+#[derive(Default)]
+pub(crate) struct Turn {
+    /// For the log.
+    pub(crate) persist: Option<Persist>,
+    /// For other peers, at once.
+    pub(crate) messages: Vec<Message>,
 }
 
 impl Persist {
     /// Whether the log must sync before the peer goes on.
     pub(crate) fn must_sync(&self) -> bool {
-        self.ready.must_sync
+        self.must_sync
     }
 
     /// The log's records of it.
     pub(crate) fn records<'a>(&'a self, stream: RegionId, to: &mut Vec<Record<'a>>) {
-        if let Some(state) = &self.ready.hard_state {
+        if let Some(state) = self.append.hard_state() {
             to.push(Record::HardState { stream, term: state.term, vote: state.vote.0, commit: state.commit });
         }
-        to.extend(self.ready.entries.iter().map(|entry| Record::Entry {
+        to.extend(self.append.entries.iter().map(|entry| Record::Entry {
             stream,
             index: entry.index,
             term: entry.term,
@@ -31,41 +46,68 @@ impl Persist {
 }
 
 impl Peer {
-    /// The peer's part of a turn: proposes what is pending, and takes from Raft what is to be written, unless the part of an earlier turn
-    /// is not written yet.
-    pub(crate) fn collect(&self) -> Option<Persist> {
+    /// The peer's part of a turn: proposes what is pending, and takes from Raft what is to be written and sent.
+    pub(crate) fn collect(&self) -> Option<Turn> {
         self.queued.set(false);
-        if !self.persisting.get() {
-            self.propose_pending();
-        }
+        self.propose_pending();
         self.take_ready()
     }
 
-    /// What Raft has to be written and to be applied, and nothing new; unless the part of an earlier turn is not written yet.
-    pub(crate) fn take_ready(&self) -> Option<Persist> {
-        if self.persisting.get() {
-            return None;
-        }
+    /// What Raft has to be written, to be sent and to be applied, and nothing new.
+    pub(crate) fn take_ready(&self) -> Option<Turn> {
         let mut node = self.node.borrow_mut();
         if !node.has_ready() {
             return None;
         }
         let mut ready = node.ready();
-        drop(node);
-        self.queue_committed(ready.committed_entries.drain(..));
-        self.persisting.set(true);
-        Some(Persist { ready })
+        let mut turn = Turn::default();
+        for mut message in ready.messages.drain(..) {
+            match message.to {
+                APPEND_THREAD => {
+                    let must_sync = ready.must_sync || !message.responses.is_empty();
+                    self.writing.set(self.writing.get() + 1);
+                    turn.persist = Some(Persist { append: message, must_sync });
+                }
+                APPLY_THREAD => {
+                    self.queue_committed(message.entries.drain(..));
+                    self.to_acknowledge.borrow_mut().append(&mut message.responses);
+                }
+                _ => turn.messages.push(message),
+            }
+        }
+        node.recycle(ready);
+        Some(turn)
     }
 
-    /// A turn's part is written: Raft goes on, and commits what a quorum now holds.
-    pub(crate) fn persisted(&self, persist: Persist) {
-        self.persisting.set(false);
-        self.node.borrow_mut().advance(persist.ready);
+    /// A turn's part is durable: Raft hears of it, and commits what a quorum now holds. What others are to hear is given back.
+    pub(crate) fn persisted(&self, persist: Persist) -> Vec<Message> {
+        self.writing.set(self.writing.get() - 1);
+        let mut node = self.node.borrow_mut();
+        let mut for_others = persist.append.responses;
+        let own = for_others.extract_if(.., |response| response.to == self.replica.id);
+        for response in own {
+            // What the storage of an earlier term says is not wanted any more, and is no fault.
+            let _ = node.step_local(response);
+        }
+        for_others
+    }
+
+    /// Lets Raft know how far the entries that it handed out are applied.
+    pub(crate) fn acknowledge_applied(&self) {
+        let applied = self.applied.get().0;
+        let mut waiting = self.to_acknowledge.borrow_mut();
+        let done = waiting.partition_point(|response| response.index <= applied);
+        if done > 0 {
+            let mut node = self.node.borrow_mut();
+            for response in waiting.drain(..done) {
+                let _ = node.step_local(response);
+            }
+        }
     }
 
     /// Whether another turn would have something to do.
     pub(crate) fn has_work(&self) -> bool {
-        !self.persisting.get() && (!self.pending.borrow().is_empty() || self.node.borrow().has_ready())
+        !self.pending.borrow().is_empty() || self.node.borrow().has_ready()
     }
 
     /// Marks the peer as being in the loop's list; whether it was not.

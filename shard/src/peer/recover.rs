@@ -10,7 +10,7 @@ use crate::stamp::Stamp;
 use crate::storage::PeerStorage;
 use pinion_capnp::WireError;
 use pinion_engine::RecoveredRegion;
-use pinion_raft::{ConfState, Config, Entry, EntryKind, HardState, RaftError, RawNode};
+use pinion_raft::{ApplyAhead, ConfState, Config, Entry, EntryKind, HardState, RaftError, RawNode};
 use pinion_types::{LogIndex, PeerId, PeerRole, Region, Term};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -35,6 +35,8 @@ impl Peer {
         let wanted = storage.wanted();
         let mut config = Config::new(own.id);
         config.applied = commit.max(found.tree.applied().0);
+        config.async_storage_writes = true;
+        config.apply_unpersisted = ApplyAhead::Yes;
         config.timeout_source = Box::new(|range| {
             let width = u64::try_from(range.len().max(1)).unwrap_or(1);
             range.start + usize::try_from(pinion_runtime::random_u64() % width).unwrap_or(0)
@@ -66,7 +68,8 @@ impl Peer {
             log_bytes: Cell::new(0),
             compacting: Cell::new(false),
             applying: Cell::new(false),
-            persisting: Cell::new(false),
+            writing: Cell::new(0),
+            to_acknowledge: RefCell::default(),
             queued: Cell::new(false),
             frozen: Cell::new(false),
         });
