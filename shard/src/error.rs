@@ -22,6 +22,18 @@ pub enum ShardError {
         /// What is wrong.
         source: MalformedEntry,
     },
+    /// An entry of the log is of a kind that this version does not know.
+    #[error(
+        "region {region}, entry {index} is of kind {got}, which this program does not know; use the version that wrote it"
+    )]
+    UnknownEntryKind {
+        /// The region.
+        region: RegionId,
+        /// The entry's position.
+        index: LogIndex,
+        /// The kind.
+        got: u8,
+    },
     /// A stored value has no envelope.
     #[error(
         "a stored value is not in an envelope of this format: it was written by another version, or it is damaged"

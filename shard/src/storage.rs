@@ -1,6 +1,7 @@
 //! What Raft reads of a region's log: the engine's log, seen as `pinion_raft::Storage`.
 
-use pinion_engine::log::Log;
+use crate::error::ShardError;
+use pinion_engine::log::{Log, LogEntry};
 use pinion_raft::{ConfState, Entry, EntryKind, HardState, Snapshot, Storage, StorageError};
 use pinion_types::{LogIndex, RegionId, Term};
 use std::cell::Cell;
@@ -15,6 +16,30 @@ impl Wanted {
     pub(crate) fn take(&self) -> Option<(LogIndex, LogIndex)> {
         self.0.take()
     }
+}
+
+/// The log's byte for what an entry is.
+pub(crate) fn kind_byte(kind: EntryKind) -> u8 {
+    match kind {
+        EntryKind::Normal => 0,
+        EntryKind::ConfChange => 1,
+        EntryKind::ConfChangeV2 => 2,
+    }
+}
+
+/// An entry of the log as Raft knows it.
+///
+/// # Errors
+/// When the entry is of a kind that this version does not know.
+pub(crate) fn raft_entry(region: RegionId, entry: LogEntry) -> Result<Entry, ShardError> {
+    let LogEntry { index, term, kind, payload } = entry;
+    let kind = match kind {
+        0 => EntryKind::Normal,
+        1 => EntryKind::ConfChange,
+        2 => EntryKind::ConfChangeV2,
+        got => return Err(ShardError::UnknownEntryKind { region, index, got }),
+    };
+    Ok(Entry { term, index, kind, data: payload })
 }
 
 /// One region's part of the core's log. What is not in memory is noted in [`Wanted`]: somebody loads it and tells Raft.
@@ -69,12 +94,13 @@ impl Storage for PeerStorage {
             self.wanted.0.set(Some((low, there.map_or(high, |(_, last)| last.max(high)))));
             return Err(StorageError::TemporarilyUnavailable);
         };
-        into.extend(entries.into_iter().map(|entry| Entry {
-            term: entry.term,
-            index: entry.index,
-            kind: EntryKind::Normal,
-            data: entry.payload,
-        }));
+        for entry in entries {
+            // Raft's error says no more than that there is one.
+            into.push(raft_entry(self.region, entry).map_err(|error| {
+                log::error!("{error}");
+                StorageError::Failed
+            })?);
+        }
         Ok(())
     }
 
@@ -96,5 +122,21 @@ impl Storage for PeerStorage {
 
     fn snapshot(&self) -> Result<Snapshot, StorageError> {
         Err(StorageError::SnapshotTemporarilyUnavailable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn what_an_entry_is_comes_back_from_the_log_and_is_never_guessed() {
+        let entry = |kind| LogEntry { index: LogIndex(3), term: Term(2), kind, payload: Bytes::new() };
+        for kind in [EntryKind::Normal, EntryKind::ConfChange, EntryKind::ConfChangeV2] {
+            assert_eq!(raft_entry(RegionId(1), entry(kind_byte(kind))).unwrap().kind, kind);
+        }
+        let unknown = raft_entry(RegionId(1), entry(3));
+        assert!(matches!(unknown, Err(ShardError::UnknownEntryKind { got: 3, index: LogIndex(3), .. })));
     }
 }

@@ -171,7 +171,9 @@ fn log_group(core: CoreId, group: &pinion_engine::log::GroupSummary, printer: &m
     printer.line("group", &fields);
     for record in records {
         let what = match &record.body {
-            ReadBody::Entry { index, term, len, .. } => format!("entry {index} of term {term}, {len} bytes"),
+            ReadBody::Entry { index, term, kind, len, .. } => {
+                format!("entry {index} of term {term}, kind {kind}, {len} bytes")
+            }
             ReadBody::HardState { term, vote, commit } => {
                 format!("term {term}, vote {vote}, commit {commit}")
             }

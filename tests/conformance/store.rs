@@ -226,6 +226,7 @@ async fn append(log: &Log, entries: &[(u64, u64)]) {
             stream: STREAM,
             index: LogIndex(index),
             term: Term(term),
+            kind: 0,
             payload: &payload,
         })
         .collect();

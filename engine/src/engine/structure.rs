@@ -205,6 +205,7 @@ impl Engine {
             stream,
             index: entry.index,
             term: entry.term,
+            kind: entry.kind,
             payload: &entry.payload,
         }));
         self.0.log.append(&records, Durability::Sync).await?;

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | magic `PNLG` |
 //! | 4 | 4 | crc32 of bytes 8..48 |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2 |
 //! | 12 | 4 | core |
 //! | 16 | 8 | segment number, which is the generation of the file: a recycled file gets a new one |
 //! | 24 | 8 | epoch of the log |
@@ -40,7 +40,7 @@
 //!
 //! | kind | record | body |
 //! | --- | --- | --- |
-//! | 1 | entry | index 8, term 8, crc32 of stream, index, term and payload 4, payload |
+//! | 1 | entry | index 8, term 8, crc32 of stream, index, term, kind and payload 4, kind 1 (the owner's), payload |
 //! | 2 | hard state | term 8, vote 8, commit 8 |
 //! | 3 | compact | index 8, term 8 |
 //! | 4 | edit | payload |
@@ -54,8 +54,8 @@ use pinion_types::{LogIndex, RegionId, Term};
 pub(super) const BLOCK: usize = pinion_runtime::fs::ALIGNMENT;
 pub(super) const GROUP_HEADER: usize = 56;
 pub(super) const RECORD_HEADER: usize = 21;
-pub(super) const ENTRY_HEADER: usize = 20;
-pub(super) const VERSION: u32 = 1;
+pub(super) const ENTRY_HEADER: usize = 21;
+pub(super) const VERSION: u32 = 2;
 
 const SEGMENT_MAGIC: &[u8; 4] = b"PNLG";
 const GROUP_MAGIC: &[u8; 4] = b"PNGR";
@@ -190,6 +190,8 @@ pub enum Record<'a> {
         index: LogIndex,
         /// Its term.
         term: Term,
+        /// The owner's meaning of the payload; 0 is a plain command.
+        kind: u8,
         /// What it says.
         payload: &'a Bytes,
     },
@@ -283,10 +285,11 @@ impl Record<'_> {
         to.put_u64_le(self.stream().0);
         to.put_u64_le(sequence);
         match self {
-            Self::Entry { stream, index, term, payload } => {
+            Self::Entry { stream, index, term, kind, payload } => {
                 to.put_u64_le(index.0);
                 to.put_u64_le(term.0);
-                to.put_u32_le(entry_crc(*stream, *index, *term, payload));
+                to.put_u32_le(entry_crc(*stream, *index, *term, *kind, payload));
+                to.put_u8(*kind);
                 to.put_slice(payload);
             }
             Self::HardState { term, vote, commit, .. } => {
@@ -306,12 +309,13 @@ impl Record<'_> {
 }
 
 /// The checksum that an entry carries for itself, so that it can be read without its group.
-pub(super) fn entry_crc(stream: RegionId, index: LogIndex, term: Term, payload: &[u8]) -> u32 {
+pub(super) fn entry_crc(stream: RegionId, index: LogIndex, term: Term, kind: u8, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    let mut fields = [0; 24];
+    let mut fields = [0; 25];
     fields[..8].copy_from_slice(&stream.0.to_le_bytes());
     fields[8..16].copy_from_slice(&index.0.to_le_bytes());
-    fields[16..].copy_from_slice(&term.0.to_le_bytes());
+    fields[16..24].copy_from_slice(&term.0.to_le_bytes());
+    fields[24] = kind;
     hasher.update(&fields);
     hasher.update(payload);
     hasher.finalize()
@@ -333,7 +337,7 @@ pub struct ReadRecord {
 #[expect(missing_docs, reason = "the fields are those of `Record`")]
 pub enum ReadBody {
     /// An entry; `offset` is where its payload begins within the group's body.
-    Entry { index: LogIndex, term: Term, offset: usize, len: usize },
+    Entry { index: LogIndex, term: Term, kind: u8, offset: usize, len: usize },
     /// A hard state.
     HardState { term: Term, vote: u64, commit: LogIndex },
     /// A compaction.
@@ -368,7 +372,9 @@ pub(super) fn decode_records(body: &[u8]) -> Result<Vec<ReadRecord>, &'static st
         let body = match (kind, len) {
             (ENTRY, ENTRY_HEADER..) => {
                 let (index, term) = (LogIndex(record.get_u64_le()), Term(record.get_u64_le()));
-                ReadBody::Entry { index, term, offset: offset + ENTRY_HEADER, len: len - ENTRY_HEADER }
+                let _crc = record.get_u32_le();
+                let (kind, offset) = (record.get_u8(), offset + ENTRY_HEADER);
+                ReadBody::Entry { index, term, kind, offset, len: len - ENTRY_HEADER }
             }
             (HARD_STATE, 24) => ReadBody::HardState {
                 term: Term(record.get_u64_le()),
@@ -422,7 +428,8 @@ mod tests {
         let mut body = vec![0; GROUP_HEADER];
         let payload = Bytes::from_static(b"payload");
         let stream = RegionId(9);
-        Record::Entry { stream, index: LogIndex(6), term: Term(2), payload: &payload }.encode(1, &mut body);
+        Record::Entry { stream, index: LogIndex(6), term: Term(2), kind: 7, payload: &payload }
+            .encode(1, &mut body);
         Record::Adopt { stream, generation: 3 }.encode(2, &mut body);
         let body_len = u32::try_from(body.len() - GROUP_HEADER).unwrap();
         let header = GroupHeader {
@@ -439,7 +446,8 @@ mod tests {
         assert_eq!(decoded, header);
         let records = decode_records(records).unwrap();
         assert_eq!(records[1].body, ReadBody::Adopt { generation: 3 });
-        let ReadBody::Entry { offset, len, .. } = records[0].body else { panic!("not an entry") };
+        let ReadBody::Entry { kind, offset, len, .. } = records[0].body else { panic!("not an entry") };
+        assert_eq!(kind, 7);
         assert_eq!(&body[GROUP_HEADER + offset..][..len], b"payload");
         for position in 0..body.len() {
             let mut changed = body.clone();

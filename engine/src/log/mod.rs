@@ -100,6 +100,8 @@ pub struct LogEntry {
     pub index: LogIndex,
     /// Its term.
     pub term: Term,
+    /// The owner's meaning of the payload; 0 is a plain command.
+    pub kind: u8,
     /// What it says.
     pub payload: Bytes,
 }
@@ -244,7 +246,8 @@ impl Log {
             if bytes > bytes_max && !entries.is_empty() {
                 break;
             }
-            entries.push(LogEntry { index, term: slot.term, payload: slot.cached.clone()? });
+            let payload = slot.cached.clone()?;
+            entries.push(LogEntry { index, term: slot.term, kind: slot.kind, payload });
             index = index.next();
         }
         Some(entries)
@@ -278,7 +281,7 @@ impl Log {
                 Some(payload) => payload,
                 None => self.read(stream, index, slot.term, slot.place).await?,
             };
-            entries.push(LogEntry { index, term: slot.term, payload });
+            entries.push(LogEntry { index, term: slot.term, kind: slot.kind, payload });
             index = index.next();
         }
         Ok(entries)
@@ -331,7 +334,7 @@ impl Log {
             .split_at_checked(ENTRY_HEADER)
             .ok_or_else(|| Error::corrupt(&path, start, "an entry is cut off"))?;
         let expected = u32::from_le_bytes([header[16], header[17], header[18], header[19]]);
-        let got = entry_crc(stream, index, term, payload);
+        let got = entry_crc(stream, index, term, header[20], payload);
         if got != expected {
             return Err(Error::ChecksumMismatch { file: path, offset: start, expected, got });
         }
@@ -456,11 +459,11 @@ impl State {
         let sequence = stream.sequence;
         record.encode(sequence, body);
         match *record {
-            Record::Entry { index, term, payload, .. } => {
+            Record::Entry { index, term, kind, payload, .. } => {
                 let len = u32::try_from(payload.len()).expect("a record fits into a segment");
                 let offset = u32::try_from(body.len() - GROUP_HEADER - payload.len()).expect("a group fits");
                 let place = Place { group, offset, len };
-                stream.put(index, Slot { term, sequence, place, cached: Some(payload.clone()) });
+                stream.put(index, Slot { term, kind, sequence, place, cached: Some(payload.clone()) });
                 self.cache.note(id, index, sequence, payload.len());
             }
             Record::HardState { term, vote, commit, .. } => {

@@ -179,8 +179,8 @@ impl State {
                 stream.places_change();
                 let found = stream.slot_mut(*index).filter(|slot| slot.place == *place);
                 let (Some(slot), Some(payload)) = (found, payload) else { return false };
-                let Slot { term, sequence, .. } = *slot;
-                Record::Entry { stream: id, index: *index, term, payload }.encode(sequence, body);
+                let Slot { term, kind, sequence, .. } = *slot;
+                Record::Entry { stream: id, index: *index, term, kind, payload }.encode(sequence, body);
                 let offset = u32::try_from(body.len() - GROUP_HEADER - payload.len()).expect("a group fits");
                 slot.place = Place { group, offset, len: place.len };
                 // The disk does not have it at that place yet.

@@ -95,9 +95,9 @@ pub async fn examine(directory: &Path, core: CoreId) -> Result<Examined, Error> 
         for (_, group) in reading.groups.iter().filter(|(at, _)| *at == position) {
             let body = usize::try_from(group.offset).unwrap_or(usize::MAX) + GROUP_HEADER;
             for record in &group.records {
-                if let ReadBody::Entry { index, term, offset, len } = record.body {
+                if let ReadBody::Entry { index, term, kind, offset, len } = record.body {
                     let payload = Bytes::copy_from_slice(&bytes[body + offset..][..len]);
-                    let entry = LogEntry { index, term, payload };
+                    let entry = LogEntry { index, term, kind, payload };
                     entries.entry(record.stream).or_default().insert(index, entry);
                 }
             }
@@ -458,13 +458,13 @@ impl State {
         let stream = self.streams.entry(id).or_default();
         stream.sequence = sequence;
         match what {
-            ReadBody::Entry { index, term, offset, len } => {
+            ReadBody::Entry { index, term, kind, offset, len } => {
                 let place = Place {
                     group,
                     offset: u32::try_from(offset).expect("a group fits"),
                     len: u32::try_from(len).expect("a group fits"),
                 };
-                stream.replay(index, Slot { term, sequence, place, cached: None });
+                stream.replay(index, Slot { term, kind, sequence, place, cached: None });
             }
             ReadBody::HardState { term, vote, commit } => {
                 stream.hard_state = Latest { value: (term, vote, commit), sequence, group };

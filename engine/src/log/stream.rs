@@ -17,6 +17,7 @@ pub(super) struct Place {
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub(super) term: Term,
+    pub(super) kind: u8,
     pub(super) sequence: u64,
     pub(super) place: Place,
     /// The payload, while it is cached.

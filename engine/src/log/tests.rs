@@ -33,7 +33,7 @@ fn config() -> LogConfig {
 }
 
 fn entry(index: u64, term: u64, payload: &Bytes) -> Record<'_> {
-    Record::Entry { stream: RegionId(1), index: LogIndex(index), term: Term(term), payload }
+    Record::Entry { stream: RegionId(1), index: LogIndex(index), term: Term(term), kind: 0, payload }
 }
 
 async fn append(log: &Log, index: u64, payload: &[u8]) {
@@ -113,7 +113,7 @@ fn segments_are_used_again_and_what_is_needed_outlives_them() {
         let payload = Bytes::from(vec![7; 3000]);
         log.append(
             &[
-                Record::Entry { stream: cold, index: LogIndex(1), term: Term(1), payload: &payload },
+                Record::Entry { stream: cold, index: LogIndex(1), term: Term(1), kind: 2, payload: &payload },
                 Record::HardState { stream: cold, term: Term(1), vote: 2, commit: LogIndex(1) },
                 Record::Edit { stream: cold, payload: b"cold edit" },
                 Record::Structure { payload: b"identity" },
@@ -140,7 +140,11 @@ fn segments_are_used_again_and_what_is_needed_outlives_them() {
             assert_eq!(recovered.streams[&cold].hard_state, (Term(1), 2, LogIndex(1)));
             assert_eq!(recovered.streams[&cold].edits[0].1, "cold edit");
             let found = log.entries(cold, LogIndex(1), LogIndex(2), 1).await.unwrap();
-            assert_eq!(found[0].payload, payload);
+            assert_eq!(
+                (found[0].kind, &found[0].payload),
+                (2, &payload),
+                "what is written again keeps its kind"
+            );
         }
         let names = pinion_runtime::fs::read_dir(&directory).await.unwrap();
         assert!(names.len() < 10, "{} files", names.len());
@@ -221,6 +225,7 @@ fn appends_are_durable_in_their_order_from_many_tasks() {
                             stream,
                             index: LogIndex(index),
                             term: Term(1),
+                            kind: 0,
                             payload: &payload,
                         };
                         log.append(&[record], Durability::Sync).await.unwrap();
@@ -363,4 +368,56 @@ fn files_that_are_kept_are_written_again_and_the_others_go() {
             log.close().await.unwrap();
         }
     });
+}
+
+#[test]
+fn the_kind_of_an_entry_comes_back_and_is_checked_with_it() {
+    run("kind", async |directory| {
+        // Nothing stays cached, so that entries are read from disk.
+        let config = LogConfig { cache_bytes: 0, ..config() };
+        let (log, _) = Log::open(&directory, config.clone()).await.unwrap();
+        let stream = RegionId(1);
+        let payload = Bytes::from_static(b"of a kind");
+        let with = |index, kind| Record::Entry {
+            stream,
+            index: LogIndex(index),
+            term: Term(1),
+            kind,
+            payload: &payload,
+        };
+        log.append(&[with(1, 0), with(2, 1), with(3, 255)], Durability::Sync).await.unwrap();
+        log.close().await.unwrap();
+        drop(log);
+        let (log, _) = Log::open(&directory, config).await.unwrap();
+        let entries = log.entries(stream, LogIndex(1), LogIndex(4), usize::MAX).await.unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.kind).collect::<Vec<_>>(), [0, 1, 255]);
+        let crc = |kind| format::entry_crc(stream, LogIndex(1), Term(1), kind, &payload);
+        assert_ne!(crc(0), crc(1));
+    });
+}
+
+#[test]
+fn a_log_of_the_format_before_is_refused_by_its_version() {
+    run("version", async |directory| {
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        append(&log, 1, b"x").await;
+        log.close().await.unwrap();
+        drop(log);
+        set_version(&directory.join(format::segment_name(1)), 1);
+        let opened = Log::open(&directory, config()).await.map(|_| ());
+        assert!(
+            matches!(opened, Err(Error::UnknownVersion { offset: 8, got: 1, known: 2, .. })),
+            "{opened:?}"
+        );
+    });
+}
+
+/// Makes a segment's header one of another version.
+#[expect(clippy::disallowed_methods, reason = "a test changes files")]
+fn set_version(path: &Path, version: u8) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[8] = version;
+    let crc = crc32fast::hash(&bytes[8..48]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
 }

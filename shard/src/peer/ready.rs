@@ -5,6 +5,7 @@
 //! log, so that it is durable only when they are.
 
 use super::Peer;
+use crate::storage::kind_byte;
 use pinion_engine::log::Record;
 use pinion_raft::{APPEND_THREAD, APPLY_THREAD, Message};
 use pinion_types::RegionId;
@@ -40,6 +41,7 @@ impl Persist {
             stream,
             index: entry.index,
             term: entry.term,
+            kind: kind_byte(entry.kind),
             payload: &entry.data,
         }));
     }

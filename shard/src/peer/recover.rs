@@ -7,10 +7,10 @@ use crate::core::Shard;
 use crate::error::ShardError;
 use crate::meta::Meta;
 use crate::stamp::Stamp;
-use crate::storage::PeerStorage;
+use crate::storage::{PeerStorage, raft_entry};
 use pinion_capnp::WireError;
 use pinion_engine::RecoveredRegion;
-use pinion_raft::{ApplyAhead, ConfState, Config, Entry, EntryKind, HardState, RaftError, RawNode};
+use pinion_raft::{ApplyAhead, ConfState, Config, HardState, RaftError, RawNode};
 use pinion_types::{LogIndex, PeerId, PeerRole, Region, Term};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -94,12 +94,8 @@ impl Peer {
             let low = self.applied.get().0.next();
             let entries = log.entries(self.id, low, commit.next(), REPLAY_BYTES_MAX).await?;
             assert!(!entries.is_empty(), "the log holds what is committed and not in the tree");
-            self.queue_committed(entries.into_iter().map(|entry| Entry {
-                term: entry.term,
-                index: entry.index,
-                kind: EntryKind::Normal,
-                data: entry.payload,
-            }));
+            let entries = entries.into_iter().map(|entry| raft_entry(self.id, entry));
+            self.queue_committed(entries.collect::<Result<Vec<_>, _>>()?);
             while let Some(slow) = self.apply_queued()? {
                 Box::pin(shard.apply_slow(self, slow)).await?;
             }

@@ -169,7 +169,7 @@ impl Pinion {
         let index = self.last.get().next();
         self.last.set(index);
         let payload = Bytes::from(batch.into_bytes());
-        let record = Record::Entry { stream: REGION, index, term: TERM, payload: &payload };
+        let record = Record::Entry { stream: REGION, index, term: TERM, kind: 0, payload: &payload };
         let logged = match durability {
             Durability::Logged => LogDurability::Buffered,
             Durability::Synced => LogDurability::Sync,
