@@ -28,7 +28,25 @@ struct Peer {
   id @0 :UInt64;
   storeId @1 :UInt64;
   learner @2 :Bool;
-  # A learner receives the log and neither votes nor counts in quorums.
+  # A learner receives the log and neither votes nor counts in quorums. Set exactly when `role` is `learner`; readers older than `role`
+  # know nothing else.
+  role @3 :PeerRole;
+  # With `learner` set and `voter` here, the writer is older than this field, and the peer is a learner.
+}
+
+enum PeerRole {
+  # What a peer may do in its group. A region whose peers have none of the last three roles has a configuration that is not joint.
+
+  voter @0;
+  # Votes and counts in quorums; while the configuration is joint, in both halves.
+  learner @1;
+  # Receives the log and neither votes nor counts.
+  incomingVoter @2;
+  # Votes in the incoming half only; a voter when the joint configuration is left.
+  demotingVoter @3;
+  # Votes in the outgoing half only; a learner when the joint configuration is left.
+  leavingVoter @4;
+  # Votes in the outgoing half only; removed when the joint configuration is left.
 }
 
 struct Region {
@@ -141,5 +159,8 @@ struct Error {
 
     shuttingDown @22 :Void;
     # The store is stopping. Ask another store.
+
+    undetermined @23 :Void;
+    # The peer lost its region or stopped while the write was under way: it may or may not be done.
   }
 }

@@ -89,6 +89,9 @@ pub enum WireError {
     /// The store is stopping.
     #[error("the store is stopping")]
     ShuttingDown,
+    /// The peer lost its region or stopped while the write was under way; it may or may not be done.
+    #[error("the peer lost its region or stopped while the write was under way: it may or may not be done")]
+    Undetermined,
     /// A defect or a failure of the store's hardware.
     #[error("internal error: {0}")]
     Internal(String),

@@ -8,7 +8,9 @@
 //! | 28 | 8 | stamp in milliseconds since the Unix epoch |
 //! | 36 | 4 + n | start: length, bytes |
 //! | | 4 + n | end: length, bytes |
-//! | | 4 | number of peers, for each: id (8), store (8), role (1: 0 voter, 1 learner) |
+//! | | 4 | number of peers, for each: id (8), store (8), role (1) |
+//!
+//! A role is 0 for a voter, 1 for a learner, 2 for an incoming voter, 3 for a demoting one, 4 for a leaving one.
 //!
 //! Integers are little-endian.
 
@@ -55,7 +57,7 @@ impl Meta {
         for peer in &self.region.peers {
             bytes.put_u64_le(peer.id.0);
             bytes.put_u64_le(peer.store.0);
-            bytes.put_u8(u8::from(peer.role == PeerRole::Learner));
+            bytes.put_u8(role_byte(peer.role));
         }
         bytes.freeze()
     }
@@ -72,17 +74,34 @@ impl Meta {
         let mut peers = Vec::new();
         for _ in 0..bytes.try_get_u32_le()? {
             let (id, store) = (PeerId(bytes.try_get_u64_le()?), StoreId(bytes.try_get_u64_le()?));
-            let role = match bytes.try_get_u8()? {
-                0 => PeerRole::Voter,
-                1 => PeerRole::Learner,
-                _ => return Err(MalformedMeta("unknown role")),
-            };
+            let role = role_of(bytes.try_get_u8()?).ok_or(MalformedMeta("unknown role"))?;
             peers.push(Peer { id, store, role });
         }
         match bytes.has_remaining() {
             true => Err(MalformedMeta("bytes after the end")),
             false => Ok(Self { region: Region { id, start, end, epoch, peers }, stamp_ms }),
         }
+    }
+}
+
+fn role_byte(role: PeerRole) -> u8 {
+    match role {
+        PeerRole::Voter => 0,
+        PeerRole::Learner => 1,
+        PeerRole::IncomingVoter => 2,
+        PeerRole::DemotingVoter => 3,
+        PeerRole::LeavingVoter => 4,
+    }
+}
+
+fn role_of(byte: u8) -> Option<PeerRole> {
+    match byte {
+        0 => Some(PeerRole::Voter),
+        1 => Some(PeerRole::Learner),
+        2 => Some(PeerRole::IncomingVoter),
+        3 => Some(PeerRole::DemotingVoter),
+        4 => Some(PeerRole::LeavingVoter),
+        _ => None,
     }
 }
 
@@ -105,7 +124,7 @@ mod tests {
             start: b"ra".to_vec(),
             end: Vec::new(),
             epoch: Epoch { conf_ver: 3, version: 4 },
-            peers: vec![peer(8, PeerRole::Voter), peer(9, PeerRole::Learner)],
+            peers: (0..5).map(|byte| peer(u64::from(byte), role_of(byte).unwrap())).collect(),
         };
         Meta { region, stamp_ms: 99 }
     }

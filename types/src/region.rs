@@ -32,6 +32,24 @@ pub enum PeerRole {
     Voter,
     /// Receives the log and neither votes nor counts.
     Learner,
+    /// Votes in the incoming half of a joint configuration only; a voter when that is left.
+    IncomingVoter,
+    /// Votes in the outgoing half of a joint configuration only; a learner when that is left.
+    DemotingVoter,
+    /// Votes in the outgoing half of a joint configuration only; removed when that is left.
+    LeavingVoter,
+}
+
+impl PeerRole {
+    /// Whether the peer votes in the incoming half of its configuration: the one half of a configuration that is not joint.
+    pub fn is_voter_incoming(self) -> bool {
+        matches!(self, Self::Voter | Self::IncomingVoter)
+    }
+
+    /// Whether the peer votes in the outgoing half of its configuration, if that is joint.
+    pub fn is_voter_outgoing(self) -> bool {
+        matches!(self, Self::Voter | Self::DemotingVoter | Self::LeavingVoter)
+    }
 }
 
 /// A region's replica on a store.
@@ -41,7 +59,7 @@ pub struct Peer {
     pub id: PeerId,
     /// The store that keeps it.
     pub store: StoreId,
-    /// Voter or learner.
+    /// What it may do in its group.
     pub role: PeerRole,
 }
 
@@ -99,6 +117,20 @@ mod tests {
         assert!(region(b"b", b"").contains(b"zzz"));
         assert!(!region(b"b", b"").contains(b"a"));
         assert!(region(b"b", b"").contains_exclusive(b"c"));
+    }
+
+    #[test]
+    fn a_joint_role_votes_in_one_half_and_a_voter_in_both() {
+        let halves = [
+            (PeerRole::Voter, (true, true)),
+            (PeerRole::Learner, (false, false)),
+            (PeerRole::IncomingVoter, (true, false)),
+            (PeerRole::DemotingVoter, (false, true)),
+            (PeerRole::LeavingVoter, (false, true)),
+        ];
+        for (role, votes) in halves {
+            assert_eq!((role.is_voter_incoming(), role.is_voter_outgoing()), votes, "{role:?}");
+        }
     }
 
     #[test]

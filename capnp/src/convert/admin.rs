@@ -96,7 +96,7 @@ fn read_region_info(reader: schema::region_info::Reader<'_>) -> Result<RegionInf
     Ok(RegionInfo {
         region: read_region(reader.get_region()?)?,
         core: CoreId(reader.get_core()),
-        leader: reader.has_leader().then(|| reader.get_leader()).transpose()?.map(read_peer),
+        leader: reader.has_leader().then(|| reader.get_leader()).transpose()?.map(read_peer).transpose()?,
         term: Term(reader.get_term()),
         applied: LogIndex(reader.get_applied_index()),
         approximate_size_bytes: reader.get_approximate_size_bytes(),

@@ -59,6 +59,7 @@ pub(crate) fn write_error(mut builder: Builder<'_>, error: &WireError) {
         WireError::BatchSpansRegions => builder.set_batch_spans_regions(()),
         WireError::TimedOut => builder.set_timed_out(()),
         WireError::ShuttingDown => builder.set_shutting_down(()),
+        WireError::Undetermined => builder.set_undetermined(()),
         WireError::Internal(_) => builder.set_internal(()),
     }
 }
@@ -83,7 +84,7 @@ pub(crate) fn read_error(reader: Reader<'_>) -> Result<WireError, DecodeError> {
         WhichReader::Internal(()) => WireError::Internal(message),
         WhichReader::NotLeader(group) => WireError::NotLeader {
             region: RegionId(group.get_region_id()),
-            leader: group.has_leader().then(|| group.get_leader()).transpose()?.map(read_peer),
+            leader: group.has_leader().then(|| group.get_leader()).transpose()?.map(read_peer).transpose()?,
         },
         WhichReader::RegionNotFound(group) => WireError::RegionNotFound(RegionId(group.get_region_id())),
         WhichReader::KeyNotInRegion(group) => WireError::KeyNotInRegion {
@@ -118,5 +119,6 @@ pub(crate) fn read_error(reader: Reader<'_>) -> Result<WireError, DecodeError> {
         WhichReader::BatchSpansRegions(()) => WireError::BatchSpansRegions,
         WhichReader::TimedOut(()) => WireError::TimedOut,
         WhichReader::ShuttingDown(()) => WireError::ShuttingDown,
+        WhichReader::Undetermined(()) => WireError::Undetermined,
     })
 }

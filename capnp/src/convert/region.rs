@@ -38,15 +38,30 @@ fn write_epoch(mut builder: schema::epoch::Builder<'_>, epoch: Epoch) {
     builder.set_version(epoch.version);
 }
 
-pub(crate) fn read_peer(reader: schema::peer::Reader<'_>) -> Peer {
-    let role = if reader.get_learner() { PeerRole::Learner } else { PeerRole::Voter };
-    Peer { id: PeerId(reader.get_id()), store: StoreId(reader.get_store_id()), role }
+/// A role that the schema does not have is of a newer store, and nothing to guess at.
+pub(crate) fn read_peer(reader: schema::peer::Reader<'_>) -> Result<Peer, capnp::NotInSchema> {
+    let role = match reader.get_role()? {
+        schema::PeerRole::Voter if reader.get_learner() => PeerRole::Learner,
+        schema::PeerRole::Voter => PeerRole::Voter,
+        schema::PeerRole::Learner => PeerRole::Learner,
+        schema::PeerRole::IncomingVoter => PeerRole::IncomingVoter,
+        schema::PeerRole::DemotingVoter => PeerRole::DemotingVoter,
+        schema::PeerRole::LeavingVoter => PeerRole::LeavingVoter,
+    };
+    Ok(Peer { id: PeerId(reader.get_id()), store: StoreId(reader.get_store_id()), role })
 }
 
 pub(crate) fn write_peer(mut builder: schema::peer::Builder<'_>, peer: Peer) {
     builder.set_id(peer.id.0);
     builder.set_store_id(peer.store.0);
     builder.set_learner(peer.role == PeerRole::Learner);
+    builder.set_role(match peer.role {
+        PeerRole::Voter => schema::PeerRole::Voter,
+        PeerRole::Learner => schema::PeerRole::Learner,
+        PeerRole::IncomingVoter => schema::PeerRole::IncomingVoter,
+        PeerRole::DemotingVoter => schema::PeerRole::DemotingVoter,
+        PeerRole::LeavingVoter => schema::PeerRole::LeavingVoter,
+    });
 }
 
 pub(crate) fn read_region(reader: schema::region::Reader<'_>) -> Result<Region, DecodeError> {
@@ -59,7 +74,7 @@ pub(crate) fn read_region(reader: schema::region::Reader<'_>) -> Result<Region, 
         start: reader.get_start()?.to_vec(),
         end: reader.get_end()?.to_vec(),
         epoch: read_epoch(reader.get_epoch()?),
-        peers: peers.iter().map(read_peer).collect(),
+        peers: peers.iter().map(read_peer).collect::<Result<_, _>>()?,
     })
 }
 
@@ -81,7 +96,7 @@ pub(crate) fn read_context(reader: schema::context::Reader<'_>) -> Result<Box<Co
     Ok(Box::new(Context {
         region: RegionId(reader.get_region_id()),
         epoch: reader.has_epoch().then(|| reader.get_epoch()).transpose()?.map(read_epoch),
-        peer: reader.has_peer().then(|| reader.get_peer()).transpose()?.map(read_peer),
+        peer: reader.has_peer().then(|| reader.get_peer()).transpose()?.map(read_peer).transpose()?,
         term: Term(reader.get_term()),
     }))
 }

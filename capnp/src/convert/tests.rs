@@ -102,12 +102,19 @@ fn every_request_survives_the_wire() {
 
 fn every_error() -> Vec<WireError> {
     let peer = Peer { id: PeerId(3), store: StoreId(1), role: PeerRole::Voter };
+    let roles = [
+        PeerRole::Voter,
+        PeerRole::Learner,
+        PeerRole::IncomingVoter,
+        PeerRole::DemotingVoter,
+        PeerRole::LeavingVoter,
+    ];
     let region = Region {
         id: RegionId(9),
         start: b"ra".to_vec(),
         end: Vec::new(),
         epoch: Epoch::INITIAL,
-        peers: vec![peer],
+        peers: roles.map(|role| Peer { role, ..peer }).to_vec(),
     };
     vec![
         WireError::NotLeader { region: RegionId(1), leader: Some(peer) },
@@ -130,8 +137,17 @@ fn every_error() -> Vec<WireError> {
         WireError::BatchSpansRegions,
         WireError::TimedOut,
         WireError::ShuttingDown,
+        WireError::Undetermined,
         WireError::Internal("why".into()),
     ]
+}
+
+#[test]
+fn a_learner_of_a_writer_that_knows_no_roles_is_a_learner() {
+    let mut message = capnp::message::Builder::new_default();
+    message.init_root::<crate::generated::common_capnp::peer::Builder<'_>>().set_learner(true);
+    let peer = super::region::read_peer(message.get_root_as_reader().unwrap()).unwrap();
+    assert_eq!(peer.role, PeerRole::Learner);
 }
 
 #[test]
