@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// The schemas, each by its stem.
-pub(crate) const SCHEMAS: [&str; 4] = ["common", "raw", "admin", "pinion"];
+pub(crate) const SCHEMAS: [&str; 5] = ["common", "raw", "admin", "link", "pinion"];
 
 /// Writes one `NAME_capnp.rs` for each schema of `package` (the folder of pinion-capnp) to `output`.
 pub(crate) fn generate(package: &Path, output: &Path) -> capnp::Result<()> {

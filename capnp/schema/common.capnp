@@ -162,5 +162,11 @@ struct Error {
 
     undetermined @23 :Void;
     # The peer lost its region or stopped while the write was under way: it may or may not be done.
+
+    clusterNotMatch :group {
+      # A store of another cluster.
+      requestedClusterId @24 :UInt64;
+      actualClusterId @25 :UInt64;
+    }
   }
 }

@@ -6,6 +6,7 @@
 
 using Raw = import "raw.capnp".Raw;
 using Admin = import "admin.capnp".Admin;
+using Link = import "link.capnp";
 
 interface Pinion {
   # Hands out capabilities, each only to whom it is due. Calls on what is asked for may be sent at once, without waiting for the answer.
@@ -15,4 +16,7 @@ interface Pinion {
 
   admin @1 () -> (admin :Admin);
   # Administration.
+
+  link @2 Link.LinkHello -> Link.LinkAnswer;
+  # For stores of the same cluster: what stores say to each other.
 }

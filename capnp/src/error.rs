@@ -92,6 +92,14 @@ pub enum WireError {
     /// The peer lost its region or stopped while the write was under way; it may or may not be done.
     #[error("the peer lost its region or stopped while the write was under way: it may or may not be done")]
     Undetermined,
+    /// A store of another cluster.
+    #[error("meant for cluster {requested:#x}, arrived at cluster {actual:#x}")]
+    ClusterNotMatch {
+        /// The cluster of the call.
+        requested: u64,
+        /// The cluster of the store that answers.
+        actual: u64,
+    },
     /// A defect or a failure of the store's hardware.
     #[error("internal error: {0}")]
     Internal(String),

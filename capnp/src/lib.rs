@@ -3,9 +3,10 @@
 //! - [`generated`]: what the Cap'n Proto compiler makes of `schema/`, checked in;
 //! - [`raw`] and [`admin`]: calls, answers and the traits that a store implements to serve them; owned and `Send`, because a call may
 //!   be answered by another core;
+//! - [`link`]: what stores say to each other, likewise;
 //! - [`error`]: why a call was not done, as data.
 //!
-//! This crate knows the wire and nothing of storage.
+//! This crate knows the wire and nothing of storage. Of consensus it knows the messages, which it carries.
 
 pub mod admin;
 pub mod client;
@@ -13,6 +14,7 @@ mod convert;
 pub mod error;
 pub mod frame;
 pub mod limits;
+pub mod link;
 pub mod raw;
 mod rpc;
 pub mod server;
@@ -29,6 +31,7 @@ pub mod generated {
     //! What the Cap'n Proto compiler makes of `schema/`.
     pub mod admin_capnp;
     pub mod common_capnp;
+    pub mod link_capnp;
     pub mod pinion_capnp;
     pub mod raw_capnp;
 }
@@ -37,6 +40,7 @@ pub use admin::{AdminService, RegionInfo, RegionPage, StoreInfo};
 pub use client::{Client, ClientError};
 pub use error::WireError;
 pub use limits::{Limits, RequestLimits};
+pub use link::{LinkHello, LinkService, NoLinks, RegionMessage, SnapshotChunk, SnapshotKey, SnapshotOffer};
 pub use raw::{
     Atomicity, Context, Operation, OperationKind, OperationResult, Operations, Page, Pairs, RawAnswer,
     RawCall, RawReply, RawRequest, RawService, Remaining, Results, Scan,

@@ -60,6 +60,11 @@ pub(crate) fn write_error(mut builder: Builder<'_>, error: &WireError) {
         WireError::TimedOut => builder.set_timed_out(()),
         WireError::ShuttingDown => builder.set_shutting_down(()),
         WireError::Undetermined => builder.set_undetermined(()),
+        WireError::ClusterNotMatch { requested, actual } => {
+            let mut group = builder.init_cluster_not_match();
+            group.set_requested_cluster_id(*requested);
+            group.set_actual_cluster_id(*actual);
+        }
         WireError::Internal(_) => builder.set_internal(()),
     }
 }
@@ -120,5 +125,9 @@ pub(crate) fn read_error(reader: Reader<'_>) -> Result<WireError, DecodeError> {
         WhichReader::TimedOut(()) => WireError::TimedOut,
         WhichReader::ShuttingDown(()) => WireError::ShuttingDown,
         WhichReader::Undetermined(()) => WireError::Undetermined,
+        WhichReader::ClusterNotMatch(group) => WireError::ClusterNotMatch {
+            requested: group.get_requested_cluster_id(),
+            actual: group.get_actual_cluster_id(),
+        },
     })
 }

@@ -138,6 +138,7 @@ fn every_error() -> Vec<WireError> {
         WireError::TimedOut,
         WireError::ShuttingDown,
         WireError::Undetermined,
+        WireError::ClusterNotMatch { requested: 1, actual: 2 },
         WireError::Internal("why".into()),
     ]
 }

@@ -12,6 +12,8 @@ pub mod pinion {
     pub type RawResults<> = ::capnp::capability::Results<crate::generated::pinion_capnp::pinion::raw_results::Owned>;
     pub type AdminParams<> = ::capnp::capability::Params<crate::generated::pinion_capnp::pinion::admin_params::Owned>;
     pub type AdminResults<> = ::capnp::capability::Results<crate::generated::pinion_capnp::pinion::admin_results::Owned>;
+    pub type LinkParams<> = ::capnp::capability::Params<crate::generated::link_capnp::link_hello::Owned>;
+    pub type LinkResults<> = ::capnp::capability::Results<crate::generated::link_capnp::link_answer::Owned>;
 
     pub struct Client {
         pub client: ::capnp::capability::Client,
@@ -67,10 +69,14 @@ pub mod pinion {
         pub fn admin_request(&self) -> ::capnp::capability::Request<crate::generated::pinion_capnp::pinion::admin_params::Owned,crate::generated::pinion_capnp::pinion::admin_results::Owned> {
             self.client.new_call(_private::TYPE_ID, 1, ::core::option::Option::None)
         }
+        pub fn link_request(&self) -> ::capnp::capability::Request<crate::generated::link_capnp::link_hello::Owned,crate::generated::link_capnp::link_answer::Owned> {
+            self.client.new_call(_private::TYPE_ID, 2, ::core::option::Option::None)
+        }
     }
     pub trait Server<> : 'static  {
         fn raw(self: ::capnp::capability::Rc<Self>, _: RawParams<>, _: RawResults<>) -> impl ::core::future::Future<Output = Result<(), ::capnp::Error>> + 'static { ::core::future::ready(Err(::capnp::Error::unimplemented("method pinion::Server::raw not implemented".to_string()))) }
         fn admin(self: ::capnp::capability::Rc<Self>, _: AdminParams<>, _: AdminResults<>) -> impl ::core::future::Future<Output = Result<(), ::capnp::Error>> + 'static { ::core::future::ready(Err(::capnp::Error::unimplemented("method pinion::Server::admin not implemented".to_string()))) }
+        fn link(self: ::capnp::capability::Rc<Self>, _: LinkParams<>, _: LinkResults<>) -> impl ::core::future::Future<Output = Result<(), ::capnp::Error>> + 'static { ::core::future::ready(Err(::capnp::Error::unimplemented("method pinion::Server::link not implemented".to_string()))) }
     }
     pub struct ServerDispatch<_T,> {
         pub server: ::capnp::capability::Rc<_T>,
@@ -102,6 +108,7 @@ pub mod pinion {
             match method_id {
                 0 => ::capnp::capability::DispatchCallResult::new(::capnp::capability::Promise::from_future(<_T as Server>::raw(this, ::capnp::private::capability::internal_get_typed_params(params), ::capnp::private::capability::internal_get_typed_results(results))), false),
                 1 => ::capnp::capability::DispatchCallResult::new(::capnp::capability::Promise::from_future(<_T as Server>::admin(this, ::capnp::private::capability::internal_get_typed_params(params), ::capnp::private::capability::internal_get_typed_results(results))), false),
+                2 => ::capnp::capability::DispatchCallResult::new(::capnp::capability::Promise::from_future(<_T as Server>::link(this, ::capnp::private::capability::internal_get_typed_params(params), ::capnp::private::capability::internal_get_typed_results(results))), false),
                 _ => { ::capnp::capability::DispatchCallResult::new(::capnp::capability::Promise::err(::capnp::Error::unimplemented("Method not implemented.".to_string())), false) }
             }
         }
