@@ -4,6 +4,7 @@
 //! - [`edits`]: manifest edits as records of the log, and manifest files as their checkpoints;
 //! - [`maintenance`]: which tree to flush or compact next;
 //! - [`examine()`]: a stopped store as a start would find it;
+//! - [`region`]: a region that is open, and who has it;
 //! - [`Statistics`], counters of all that;
 //! - [`structure`]: steps that touch several trees or streams: making regions, splitting, moving between cores.
 //!
@@ -18,6 +19,7 @@ mod maintenance;
 mod manifest_file;
 mod open;
 mod options;
+mod region;
 mod statistics;
 mod structure;
 
@@ -34,6 +36,7 @@ use crate::tree::{Tree, TreeEnv};
 use bytes::Bytes;
 use maintenance::Maintenance;
 use pinion_types::{LogIndex, RegionId, Term};
+use region::OpenRegion;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,20 +55,6 @@ pub(crate) struct Inner {
     pub(crate) maintenance: Maintenance,
     pub(crate) counters: statistics::Counters,
     pub(crate) closing: Cell<bool>,
-}
-
-/// A region whose tree is open on this core.
-pub(crate) struct OpenRegion {
-    pub(crate) id: RegionId,
-    pub(crate) generation: u64,
-    pub(crate) tree: Tree,
-    pub(crate) manifest: Rc<edits::ManifestLog>,
-    /// The log is logically compacted through this position.
-    pub(crate) compacted: Cell<(LogIndex, Term)>,
-    /// How many flushes and compactions of this tree are under way.
-    pub(crate) busy: Cell<u32>,
-    /// A structural step has the tree: nothing else flushes or compacts it.
-    pub(crate) held: Cell<bool>,
 }
 
 impl Engine {
@@ -134,3 +123,6 @@ impl Engine {
         self.0.log.close().await
     }
 }
+
+#[cfg(test)]
+mod tests;

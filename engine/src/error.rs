@@ -123,6 +123,12 @@ pub enum Error {
         /// The region.
         region: RegionId,
     },
+    /// The region is on this core, and was to be made.
+    #[error("region {region} is on this core already")]
+    RegionExists {
+        /// The region.
+        region: RegionId,
+    },
     /// Entries that were asked for are not in the log.
     #[error("stream {stream} has entries {first} to {last}, and {wanted} was asked for")]
     NoSuchEntry {

@@ -328,6 +328,11 @@ impl Tree {
         Ok(())
     }
 
+    /// Gives up the compaction that is under way, if one is.
+    pub(crate) async fn give_compaction_up(&self) {
+        self.0.compactor.abandon().await;
+    }
+
     /// Removes files that nobody reads any more. Flushing and compacting do so too.
     ///
     /// # Errors

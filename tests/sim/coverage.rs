@@ -29,6 +29,7 @@ impl Coverage {
         engine.checkpoints += other.checkpoints;
         engine.splits += other.splits;
         engine.moves += other.moves;
+        engine.regions_created += other.regions_created;
         engine.segments_reused += other.segments_reused;
         engine.records_rewritten += other.records_rewritten;
     }

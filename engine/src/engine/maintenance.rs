@@ -9,8 +9,9 @@
 //!
 //! Writers feel debt as a delay that grows with it, long before anything would have to stop.
 
+use super::Engine;
+use super::region::OpenRegion;
 use super::statistics::count;
-use super::{Engine, OpenRegion};
 use crate::Error;
 use crate::compaction::CompactionStep;
 use pinion_runtime::{Lane, fs, spawn_in};
@@ -142,14 +143,14 @@ impl Engine {
 
     /// Whether no flush and no compaction is under way or due.
     pub fn is_settled(&self) -> bool {
-        let busy = self.0.regions.borrow().values().any(|region| region.busy.get() > 0);
+        let busy = self.0.regions.borrow().values().any(|region| region.is_busy());
         !busy && self.flush_wanted().is_none() && self.compaction_wanted().is_none()
     }
 
     /// The region that should be flushed now, if any should.
     fn flush_wanted(&self) -> Option<Rc<OpenRegion>> {
         let regions = self.0.regions.borrow();
-        let free = || regions.values().filter(|region| !region.held.get());
+        let free = || regions.values().filter(|region| !region.is_held());
         if let Some(full) = free().find(|region| region.tree.wants_flush()) {
             return Some(full.clone());
         }
@@ -158,7 +159,7 @@ impl Engine {
             return free().max_by_key(|region| region.tree.memtable_bytes()).cloned();
         }
         let (oldest, is_flushed) = self.holds_log_past_bound()?;
-        let oldest = regions.get(&oldest).filter(|region| !region.held.get())?;
+        let oldest = regions.get(&oldest).filter(|region| !region.is_held())?;
         // What is flushed already waits for its log to be compacted, what is not applied yet can't be flushed.
         let wanted = !is_flushed && oldest.tree.flushed() < oldest.tree.applied();
         wanted.then(|| oldest.clone())
@@ -187,7 +188,13 @@ impl Engine {
         None
     }
 
-    pub(crate) async fn flush(&self, region: &Rc<OpenRegion>) -> Result<(), Error> {
+    async fn flush(&self, region: &Rc<OpenRegion>) -> Result<(), Error> {
+        let _busy = self.occupy(region).await?;
+        self.flush_now(region).await
+    }
+
+    /// Flushes a region that the caller holds or occupies.
+    pub(crate) async fn flush_now(&self, region: &OpenRegion) -> Result<(), Error> {
         // What the memtable holds is durable in the log before a table may hold it.
         self.0.log.sync().await?;
         region.tree.flush().await?;
@@ -208,9 +215,7 @@ impl Engine {
                 self.0.maintenance.work.wait_past(seen).await;
                 continue;
             };
-            region.busy.update(|busy| busy + 1);
             let flushed = self.flush(&region).await;
-            region.busy.update(|busy| busy - 1);
             self.note(&flushed, "flush", &region).await;
         }
         self.0.maintenance.running.update(|running| running - 1);
@@ -223,17 +228,17 @@ impl Engine {
                 self.0.maintenance.work.wait_past(seen).await;
                 continue;
             };
-            region.busy.update(|busy| busy + 1);
+            let busy = region.occupy();
             let compacted = self.compact(&region).await;
-            region.busy.update(|busy| busy - 1);
+            drop(busy);
             self.note(&compacted, "compaction", &region).await;
         }
         self.0.maintenance.running.update(|running| running - 1);
     }
 
-    /// One compaction, to its end unless the engine closes.
+    /// One compaction, to its end unless the engine closes or a structural step wants the region: then it goes on later, or is given up.
     async fn compact(&self, region: &OpenRegion) -> Result<(), Error> {
-        while !self.0.closing.get() {
+        while !self.0.closing.get() && !region.is_held() {
             match region.tree.compact_step(COMPACTION_STEP_BYTES).await? {
                 CompactionStep::Progress(_) => {}
                 CompactionStep::Done(_) => {
@@ -267,7 +272,7 @@ impl Engine {
         let regions = self.0.regions.borrow();
         let most = regions
             .values()
-            .filter(|region| !region.held.get())
+            .filter(|region| !region.is_held())
             .max_by_key(|region| region.tree.compaction_debt())?;
         (most.tree.compaction_debt() > 0).then(|| most.clone())
     }

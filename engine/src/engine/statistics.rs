@@ -10,6 +10,7 @@ pub(crate) struct Counters {
     pub(crate) checkpoints: Cell<u64>,
     pub(crate) splits: Cell<u64>,
     pub(crate) moves: Cell<u64>,
+    pub(crate) regions_created: Cell<u64>,
 }
 
 /// Adds one.
@@ -30,6 +31,8 @@ pub struct Statistics {
     pub splits: u64,
     /// Regions taken over from another core.
     pub moves: u64,
+    /// Regions made one by one.
+    pub regions_created: u64,
     /// Log segments made of files that had been segments before.
     pub segments_reused: u64,
     /// Log records written again, so that an old segment could go.
@@ -47,6 +50,7 @@ impl super::Engine {
             checkpoints: counters.checkpoints.get(),
             splits: counters.splits.get(),
             moves: counters.moves.get(),
+            regions_created: counters.regions_created.get(),
             segments_reused,
             records_rewritten,
         }

@@ -5,8 +5,9 @@
 //! record, from which the next start comes to the same end.
 
 use super::edits::{KIND_META, KIND_STATE, LogSink, ManifestLog, payload};
+use super::region::OpenRegion;
 use super::statistics::count;
-use super::{Engine, OpenRegion, RecoveredRegion};
+use super::{Engine, RecoveredRegion};
 use crate::Error;
 use crate::log::{Durability, LogEntry, Record};
 use crate::manifest::TreeState;
@@ -15,12 +16,8 @@ use bytes::Bytes;
 use pinion_runtime::fs;
 use pinion_types::region::INITIAL_POSITION;
 use pinion_types::{LogIndex, Region, RegionId, Term};
-use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
-/// How long a structural step waits between two looks whether a flush or a compaction has ended.
-const IDLE_WAIT: Duration = Duration::from_millis(1);
 /// Bytes of log entries that are copied at a time when a region changes cores.
 const COPY_BYTES_MAX: usize = 4 << 20;
 
@@ -35,12 +32,16 @@ pub struct NewTree {
     pub end: Vec<u8>,
     /// The owner's description of it.
     pub meta: Bytes,
+    /// How often the region has changed cores on this store; 0 for one that was never here. Of two logs that hold a region the higher counts:
+    /// one that is made anew after it was removed gets a higher generation than it had, or a log that had not heard of the removal when the
+    /// power went would count as much.
+    pub generation: u64,
 }
 
 impl NewTree {
     /// The tree of a region that a bootstrap or a split makes.
     pub fn of_split(region: &Region, meta: Bytes) -> Self {
-        Self { id: region.id, start: region.start.clone(), end: region.end.clone(), meta }
+        Self { id: region.id, start: region.start.clone(), end: region.end.clone(), meta, generation: 0 }
     }
 }
 
@@ -73,17 +74,49 @@ impl Engine {
         identity: Bytes,
         regions: Vec<NewTree>,
     ) -> Result<Vec<RecoveredRegion>, Error> {
-        for region in &regions {
-            self.make_directory(region.id).await?;
+        let mut made = Vec::new();
+        for region in regions {
+            made.push(self.make_empty(region, INITIAL_POSITION, INITIAL_HARD_STATE).await?);
         }
-        let (index, term) = INITIAL_POSITION;
-        let state = TreeState { applied_index: index.0, applied_term: term.0, ..TreeState::default() };
-        let made: Vec<_> = regions.into_iter().map(|region| (region, state.clone())).collect();
-        let edits = Edits::of(&made);
         let mut records = vec![Record::Structure { payload: &identity }];
-        edits.records(&made, &mut records);
+        for region in &made {
+            region.records(&mut records);
+        }
         self.0.log.append(&records, Durability::Sync).await?;
         self.open_made(made).await
+    }
+
+    /// Makes one region, which has nothing, in one append. Its log begins behind `position`, which counts as applied; (0, 0) makes a peer
+    /// that has yet to hear of anything. `hard_state` is Raft's: term, vote (0 for none), commit index. A region that this log held before
+    /// under the same id leaves no trace.
+    ///
+    /// # Errors
+    /// When the region is open on this core; when its directory or the append fails, and there is then no region.
+    pub async fn create_region(
+        &self,
+        new: NewTree,
+        position: (LogIndex, Term),
+        hard_state: (Term, u64, LogIndex),
+    ) -> Result<RecoveredRegion, Error> {
+        let made = self.make_empty(new, position, hard_state).await?;
+        let mut records = Vec::new();
+        made.records(&mut records);
+        self.0.log.append(&records, Durability::Sync).await?;
+        count(&self.0.counters.regions_created);
+        self.open_one(made).await
+    }
+
+    /// Makes the directory of a region that has nothing.
+    async fn make_empty(
+        &self,
+        new: NewTree,
+        position: (LogIndex, Term),
+        hard_state: (Term, u64, LogIndex),
+    ) -> Result<Made, Error> {
+        self.make_directory(new.id).await?;
+        let (index, term) = position;
+        let state = TreeState { applied_index: index.0, applied_term: term.0, ..TreeState::default() };
+        Ok(Made::new(new, state, position, hard_state))
     }
 
     /// Splits a region whose entry at `position` says so: it keeps what is before `parent`'s new end, and each child gets its part. Tables
@@ -98,11 +131,8 @@ impl Engine {
         narrowed: impl FnOnce(),
     ) -> Result<Vec<RecoveredRegion>, Error> {
         let region = self.region(id).ok_or(Error::NoSuchRegion { region: id })?;
-        self.hold(&region).await;
-        let split = self.split_held(&region, position, parent, children, narrowed).await;
-        region.held.set(false);
-        self.0.maintenance.ring();
-        split
+        let _held = self.hold(&region).await?;
+        self.split_held(&region, position, parent, children, narrowed).await
     }
 
     async fn split_held(
@@ -113,7 +143,7 @@ impl Engine {
         children: Vec<NewTree>,
         narrowed: impl FnOnce(),
     ) -> Result<Vec<RecoveredRegion>, Error> {
-        self.flush(region).await?;
+        self.flush_now(region).await?;
         let whole = region.tree.state();
         let (index, term) = INITIAL_POSITION;
         let mut made = Vec::new();
@@ -121,19 +151,20 @@ impl Engine {
             let mut state = whole.bounded(&child.start, &child.end);
             (state.applied_index, state.applied_term) = (index.0, term.0);
             self.link_tables(region.id, child.id, &state).await?;
-            made.push((child, state));
+            made.push(Made::new(child, state, INITIAL_POSITION, INITIAL_HARD_STATE));
         }
         let mut kept = whole.bounded(&parent.start, &parent.end);
         kept.edit += 1;
         (kept.applied_index, kept.applied_term) = (position.0.0, position.1.0);
-        let edits = Edits::of(&made);
         let kept_state = payload(KIND_STATE, &kept.to_bytes());
         let kept_meta = payload(KIND_META, &parent.meta);
         let mut records = vec![
             Record::Edit { stream: region.id, payload: &kept_state },
             Record::Edit { stream: region.id, payload: &kept_meta },
         ];
-        edits.records(&made, &mut records);
+        for region in &made {
+            region.records(&mut records);
+        }
         let split = self.0.log.append(&records, Durability::Sync);
         let sequence = self.0.log.last_sequence(region.id);
         split.await?;
@@ -148,16 +179,15 @@ impl Engine {
     /// Packs a region whose tree is flushed, for another core to take over. From here on this core neither flushes nor compacts it.
     pub async fn pack(&self, id: RegionId, meta: Bytes) -> Result<PackedRegion, Error> {
         let region = self.region(id).ok_or(Error::NoSuchRegion { region: id })?;
-        self.hold(&region).await;
-        let packed = self.pack_held(&region, meta).await;
-        if packed.is_err() {
-            region.held.set(false);
-        }
-        packed
+        let held = self.hold(&region).await?;
+        let packed = self.pack_held(&region, meta).await?;
+        held.keep();
+        Ok(packed)
     }
 
     async fn pack_held(&self, region: &Rc<OpenRegion>, meta: Bytes) -> Result<PackedRegion, Error> {
-        self.flush(region).await?;
+        self.flush_now(region).await?;
+        region.tree.give_compaction_up().await;
         let log = &self.0.log;
         let id = region.id;
         let last = log.last_index(id);
@@ -182,7 +212,7 @@ impl Engine {
     /// The other core did not take the region: this one goes on.
     pub fn unpack_refused(&self, id: RegionId) {
         if let Some(region) = self.region(id) {
-            region.held.set(false);
+            region.let_go();
             self.0.maintenance.ring();
         }
     }
@@ -225,16 +255,11 @@ impl Engine {
         self.0.log.remove_stream(id);
     }
 
-    /// Waits until nothing flushes or compacts the region, and keeps it so until `held` is taken back.
-    async fn hold(&self, region: &OpenRegion) {
-        region.held.set(true);
-        while region.busy.get() > 0 {
-            pinion_runtime::sleep(IDLE_WAIT).await;
-        }
-    }
-
     /// Makes a region's directory, empty and durable.
     async fn make_directory(&self, id: RegionId) -> Result<std::path::PathBuf, Error> {
+        if self.region(id).is_some() {
+            return Err(Error::RegionExists { region: id });
+        }
         let directory = self.region_directory(id);
         let failed = |source| Error::io(&directory, source);
         if fs::exists(&directory).await.map_err(failed)? {
@@ -258,12 +283,17 @@ impl Engine {
         fs::sync_dir(&target).await.map_err(|error| Error::io(&target, error))
     }
 
-    async fn open_made(&self, made: Vec<(NewTree, TreeState)>) -> Result<Vec<RecoveredRegion>, Error> {
+    async fn open_made(&self, made: Vec<Made>) -> Result<Vec<RecoveredRegion>, Error> {
         let mut opened = Vec::new();
-        for (new, state) in made {
-            opened.push(self.open_region(new.id, 0, state, new.meta, INITIAL_POSITION).await?);
+        for region in made {
+            opened.push(self.open_one(region).await?);
         }
         Ok(opened)
+    }
+
+    async fn open_one(&self, made: Made) -> Result<RecoveredRegion, Error> {
+        let Made { new, state, position, .. } = made;
+        self.open_region(new.id, new.generation, state, new.meta, position).await
     }
 
     /// Opens the tree of a region whose stream is in this core's log.
@@ -281,40 +311,44 @@ impl Engine {
             Rc::new(ManifestLog::new(self.0.log.clone(), id, directory.clone(), edits_max, meta.clone()));
         let sink = Rc::new(LogSink(manifest.clone()));
         let tree = Tree::open(self.0.tree_env.clone(), sink, directory, state).await?;
-        let region = OpenRegion {
-            id,
-            generation,
-            tree: tree.clone(),
-            manifest,
-            compacted: Cell::new(compacted),
-            busy: Cell::new(0),
-            held: Cell::new(false),
-        };
+        let region = OpenRegion::new(id, generation, tree.clone(), manifest, compacted);
         self.0.regions.borrow_mut().insert(id, Rc::new(region));
         Ok(RecoveredRegion { id, generation, tree, meta, hard_state: self.0.log.hard_state(id) })
     }
 }
 
-/// The edit records' payloads of regions that are to be made.
-struct Edits(Vec<(Vec<u8>, Vec<u8>)>);
+/// A region that a step makes, and what of it goes to the log.
+struct Made {
+    new: NewTree,
+    state: TreeState,
+    /// Behind it the region's log begins.
+    position: (LogIndex, Term),
+    hard_state: (Term, u64, LogIndex),
+    state_payload: Vec<u8>,
+    meta_payload: Vec<u8>,
+}
 
-impl Edits {
-    fn of(made: &[(NewTree, TreeState)]) -> Self {
-        Self(
-            made.iter()
-                .map(|(new, state)| (payload(KIND_STATE, &state.to_bytes()), payload(KIND_META, &new.meta)))
-                .collect(),
-        )
+impl Made {
+    fn new(
+        new: NewTree,
+        state: TreeState,
+        position: (LogIndex, Term),
+        hard_state: (Term, u64, LogIndex),
+    ) -> Self {
+        let state_payload = payload(KIND_STATE, &state.to_bytes());
+        let meta_payload = payload(KIND_META, &new.meta);
+        Self { new, state, position, hard_state, state_payload, meta_payload }
     }
 
-    fn records<'a>(&'a self, made: &[(NewTree, TreeState)], to: &mut Vec<Record<'a>>) {
-        let (term, vote, commit) = INITIAL_HARD_STATE;
-        for ((new, _), (state, meta)) in made.iter().zip(&self.0) {
-            let stream = new.id;
-            to.push(Record::Edit { stream, payload: state });
-            to.push(Record::Edit { stream, payload: meta });
-            to.push(Record::Compact { stream, index: INITIAL_POSITION.0, term: INITIAL_POSITION.1 });
-            to.push(Record::HardState { stream, term, vote, commit });
-        }
+    /// The records that make the region; what the log held of the stream before is void with the first.
+    fn records<'a>(&'a self, to: &mut Vec<Record<'a>>) {
+        let stream = self.new.id;
+        let (index, term) = self.position;
+        to.push(Record::Adopt { stream, generation: self.new.generation });
+        to.push(Record::Edit { stream, payload: &self.state_payload });
+        to.push(Record::Edit { stream, payload: &self.meta_payload });
+        to.push(Record::Compact { stream, index, term });
+        let (term, vote, commit) = self.hard_state;
+        to.push(Record::HardState { stream, term, vote, commit });
     }
 }
