@@ -109,6 +109,13 @@ impl Engine {
         self.release(&region);
     }
 
+    /// Notes a region's new description; durable with the next group that is.
+    pub fn set_meta(&self, id: RegionId, meta: Bytes) {
+        if let Some(region) = self.region(id) {
+            region.manifest.append_meta(meta, &[]);
+        }
+    }
+
     /// Tells the log what of a region it need not keep any more.
     pub(crate) fn release(&self, region: &OpenRegion) {
         let flushed = region.tree.flushed().0;
