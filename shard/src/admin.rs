@@ -4,6 +4,7 @@ use crate::command::NewRegion;
 use crate::core::Shard;
 use crate::error::ShardError;
 use crate::message::Message;
+use crate::meta::Meta;
 use crate::peer::{Applying, Outcome, Peer, Proposal};
 use crate::{checks, service};
 use pinion_capnp::{AdminService, RegionInfo, RegionPage, StoreInfo, WireError};
@@ -191,32 +192,20 @@ impl Shard {
             checks::key_in_region_exclusive(&peer.region(), key)?;
         }
         let epoch = peer.region().epoch;
-        let first = self.allocate_ids(2 * keys.len() as u64).await?;
+        let peers = peer.region().peers.len() as u64;
+        let first = self.allocate_ids((1 + peers) * keys.len() as u64).await?;
         let new: Vec<NewRegion> = keys
             .into_iter()
-            .zip((first..).step_by(2))
-            .map(|(start, id)| NewRegion { id: RegionId(id), peer: PeerId(id + 1), start })
+            .zip((first..).step_by(usize::try_from(1 + peers).expect("a region has few peers")))
+            .map(|(start, id)| NewRegion {
+                id: RegionId(id),
+                peers: (1..=peers).map(|place| PeerId(id + place)).collect(),
+                start,
+            })
             .collect();
         let ids: Vec<RegionId> = new.iter().map(|region| region.id).chain([region]).collect();
         self.propose(&peer, epoch, Proposal::Split(new)).await?;
         Ok(ids.into_iter().filter_map(|id| self.peer(id)).map(|peer| self.describe_peer(&peer)).collect())
-    }
-
-    /// Ids that were never given before: `count` of them from the answer on.
-    pub(crate) async fn allocate_ids(&self, count: u64) -> Result<u64, WireError> {
-        if self.0.core == CoreId(0) {
-            // A start may have applied splits of which the owners' logs did not know yet.
-            let regions = self.all_regions().await?;
-            let peers = regions.iter().flat_map(|info| info.region.peers.iter().map(|peer| peer.id.0));
-            let highest = regions.iter().map(|info| info.region.id.0).chain(peers).max().unwrap_or(0);
-            self.0.last_id.set(self.0.last_id.get().max(highest));
-            let first = self.0.last_id.get() + 1;
-            self.0.last_id.set(self.0.last_id.get() + count);
-            return Ok(first);
-        }
-        let (answer, receiver) = oneshot::channel();
-        self.ask(CoreId(0), Message::AllocateIds { count, answer })?;
-        receiver.await.map_err(|_| WireError::ShuttingDown)
     }
 
     /// Applies a committed split: the region keeps its left part, and each new region gets its tree in the same log group.
@@ -226,19 +215,34 @@ impl Shard {
         applying: Applying,
         new: Vec<NewRegion>,
     ) -> Result<(), ShardError> {
-        let (parent, children) = divide(&peer.region(), &new, peer.peer());
-        let trees =
-            children.iter().map(|region| NewTree::of_split(region, peer.meta_of(region).encode())).collect();
-        let kept = NewTree::of_split(&parent, peer.meta_of(&parent).encode());
+        if !applying.is_of_members(&peer.region()) || new.iter().any(|new| !new.fits(&peer.region())) {
+            peer.refuse(applying);
+            peer.finish_slow();
+            return Ok(());
+        }
         let position = applying.position;
+        let (parent, children) = divide(&peer.region(), &new);
+        let child = |region: &Region| {
+            let own = region.peer_on(self.0.store).expect("the child has a peer on each store of its parent");
+            let stamp_ms = peer.meta_of(region).stamp_ms;
+            let meta = Meta { region: region.clone(), stamp_ms, changed_at: LogIndex(0), own: own.id };
+            NewTree::of_split(region, meta.encode())
+        };
+        let trees = children.iter().map(child).collect();
+        let kept = Meta { changed_at: position.0, ..peer.meta_of(&parent) };
+        let kept = NewTree::of_split(&parent, kept.encode());
         log::debug!("core {}: region {} is split at entry {}", self.0.core, peer.id(), position.0);
         let narrowed = || peer.set_region(parent, position);
         let recovered = self.0.engine.split(peer.id(), position, kept, trees, narrowed).await?;
         self.announce(peer);
         for region in recovered {
-            let child = Peer::recover(self, region).await?;
-            child.lead();
-            self.add_peer(&child);
+            let child = Peer::recover(self, region, true).await?;
+            self.begin_peer(&child);
+            // Nobody has heard of the new region yet: whoever leads the old one has the best prospects.
+            if peer.is_leader() {
+                child.lead();
+                self.enqueue(&child);
+            }
         }
         Peer::answer(applying, || Outcome::Done);
         peer.finish_slow();
@@ -303,7 +307,7 @@ fn is_raw(region: &Region) -> bool {
 }
 
 /// The parts of a region that is split: what it keeps, and the new regions. All get the next version.
-fn divide(region: &Region, new: &[NewRegion], peer: pinion_types::Peer) -> (Region, Vec<Region>) {
+fn divide(region: &Region, new: &[NewRegion]) -> (Region, Vec<Region>) {
     let mut epoch = region.epoch;
     epoch.version += 1;
     let ends = new.iter().skip(1).map(|next| next.start.clone()).chain([region.end.clone()]);
@@ -315,7 +319,12 @@ fn divide(region: &Region, new: &[NewRegion], peer: pinion_types::Peer) -> (Regi
             start: new.start.clone(),
             end,
             epoch,
-            peers: vec![pinion_types::Peer { id: new.peer, ..peer }],
+            peers: region
+                .peers
+                .iter()
+                .zip(&new.peers)
+                .map(|(there, id)| pinion_types::Peer { id: *id, ..*there })
+                .collect(),
         })
         .collect();
     let end = new.first().map_or_else(|| region.end.clone(), |first| first.start.clone());
@@ -325,7 +334,7 @@ fn divide(region: &Region, new: &[NewRegion], peer: pinion_types::Peer) -> (Regi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pinion_types::Epoch;
+    use pinion_types::{Epoch, Peer, StoreId};
 
     #[test]
     fn a_split_leaves_no_gap_and_raises_every_version() {
@@ -334,10 +343,17 @@ mod tests {
             start: b"a".to_vec(),
             end: b"z".to_vec(),
             epoch: Epoch { conf_ver: 1, version: 4 },
-            peers: Vec::new(),
+            peers: (1..=2).map(|id| Peer { id: PeerId(id), store: StoreId(id), ..Peer::default() }).collect(),
         };
-        let new = |id, start: &str| NewRegion { id: RegionId(id), peer: PeerId(id + 1), start: start.into() };
-        let (left, right) = divide(&region, &[new(2, "h"), new(4, "p")], pinion_types::Peer::default());
+        let new = |id, start: &str| {
+            let peers = vec![PeerId(id + 1), PeerId(id + 2)];
+            NewRegion { id: RegionId(id), peers, start: start.into() }
+        };
+        let (left, right) = divide(&region, &[new(2, "h"), new(5, "p")]);
+        let seats = |region: &Region| -> Vec<_> {
+            region.peers.iter().map(|peer| (peer.id.0, peer.store.0)).collect()
+        };
+        assert_eq!((seats(&right[0]), seats(&right[1])), (vec![(3, 1), (4, 2)], vec![(6, 1), (7, 2)]));
         assert_eq!((left.start.as_slice(), left.end.as_slice()), (&b"a"[..], &b"h"[..]));
         assert_eq!((right[0].start.as_slice(), right[0].end.as_slice()), (&b"h"[..], &b"p"[..]));
         assert_eq!((right[1].start.as_slice(), right[1].end.as_slice()), (&b"p"[..], &b"z"[..]));

@@ -72,7 +72,7 @@ pub(crate) fn context(peer: &Peer, store: StoreId, context: Option<&Context>) ->
     }
     let region = peer.region();
     if !peer.is_leader() {
-        return Err(WireError::NotLeader { region: region.id, leader: None });
+        return Err(peer.not_leader());
     }
     let Some(context) = context else { return Ok(()) };
     if let Some(addressed) = context.peer

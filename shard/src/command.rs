@@ -5,7 +5,7 @@
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 1 | format, 1 |
-//! | 1 | 1 | kind: 1 commands, 2 split, 3 compaction of the log |
+//! | 1 | 1 | kind: 1 commands, 2 split, 3 compaction of the log, 4 change of members |
 //! | 2 | 8 | stamp: the leader's time in milliseconds since the Unix epoch, never less than an earlier entry's |
 //! | 10 | 8 | the epoch's `version` when it was proposed |
 //! | 18 | 8 | the epoch's `conf_ver` when it was proposed |
@@ -13,20 +13,24 @@
 //!
 //! The body of *commands* is a sequence of `kind: u8, length: u32, body`; kind 1 is a write batch (`pinion_engine::batch`), kind 2 a
 //! compare-and-swap: `family: u8, key, expected, new`, where a key is `length: u32, bytes` and an optional value is `present: u8` and, after
-//! a 1, `length: u32, bytes` (`new` in its envelope). The body of *split* is `count: u32`, and for each new region `id: u64, peer: u64, split
-//! key`. The body of *compaction* is `index: u64, term: u64`.
+//! a 1, `length: u32, bytes` (`new` in its envelope). The body of *split* is `count: u32`, and for each new region `id: u64, number of
+//! peers: u32, their ids: u64 each, split key`. The body of *compaction* is `index: u64, term: u64`.
+//!
+//! An entry that changes members is Raft's, and this is its context; the body is `count: u32`, and for each peer that the change names `id: u64,
+//! store: u64`.
 //!
 //! What depends on the present state or on time (compare-and-swap, expiry) is decided when the entry is applied, by the stamp, alike on
 //! every replica. An entry whose `version` is not the region's when it is applied changes nothing.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use pinion_types::{ColumnFamily, Epoch, LogIndex, PeerId, RegionId, Term};
+use pinion_types::{ColumnFamily, Epoch, LogIndex, PeerId, Region, RegionId, StoreId, Term};
 use thiserror::Error;
 
 const FORMAT: u8 = 1;
 const KIND_COMMANDS: u8 = 1;
 const KIND_SPLIT: u8 = 2;
 const KIND_COMPACT: u8 = 3;
+const KIND_MEMBERS: u8 = 4;
 const COMMAND_WRITE: u8 = 1;
 const COMMAND_COMPARE_AND_SWAP: u8 = 2;
 
@@ -76,10 +80,17 @@ pub struct CompareAndSwap {
 pub struct NewRegion {
     /// Its id.
     pub id: RegionId,
-    /// Its peer's id on this store.
-    pub peer: PeerId,
+    /// The ids of its peers, in the order of the region's own.
+    pub peers: Vec<PeerId>,
     /// Its first stored key.
     pub start: Vec<u8>,
+}
+
+impl NewRegion {
+    /// Whether it could be made of a part of this region.
+    pub fn fits(&self, region: &Region) -> bool {
+        self.peers.len() == region.peers.len() && region.contains_exclusive(&self.start)
+    }
 }
 
 /// What an entry says.
@@ -177,7 +188,8 @@ pub fn encode_split(header: Header, new: &[NewRegion]) -> Bytes {
     entry.put_u32_le(u32::try_from(new.len()).expect("a split makes few regions"));
     for region in new {
         entry.put_u64_le(region.id.0);
-        entry.put_u64_le(region.peer.0);
+        entry.put_u32_le(u32::try_from(region.peers.len()).expect("a region has few peers"));
+        region.peers.iter().for_each(|peer| entry.put_u64_le(peer.0));
         put_bytes(&mut entry, &region.start);
     }
     entry.freeze()
@@ -192,25 +204,45 @@ pub fn encode_compact(header: Header, index: LogIndex, term: Term) -> Bytes {
     entry.freeze()
 }
 
+/// The context of a change of members: where the peers sit that it names.
+pub fn encode_members(header: Header, seats: &[(PeerId, StoreId)]) -> Bytes {
+    let mut context = BytesMut::new();
+    put_header(&mut context, KIND_MEMBERS, header);
+    context.put_u32_le(u32::try_from(seats.len()).expect("a change names few peers"));
+    for (peer, store) in seats {
+        context.put_u64_le(peer.0);
+        context.put_u64_le(store.0);
+    }
+    context.freeze()
+}
+
+/// Reads the context of a change of members back.
+pub fn decode_members(context: &Bytes) -> Result<(Header, Vec<(PeerId, StoreId)>), MalformedEntry> {
+    let mut reader = Reader { rest: context.clone(), len: context.len() };
+    let (kind, header) = reader.header()?;
+    if kind != KIND_MEMBERS {
+        return Err(reader.malformed("not a change of members"));
+    }
+    let mut seats = Vec::new();
+    for _ in 0..reader.u32()? {
+        seats.push((PeerId(reader.u64()?), StoreId(reader.u64()?)));
+    }
+    reader.end()?;
+    Ok((header, seats))
+}
+
 /// Reads an entry back.
 pub fn decode(entry: &Bytes) -> Result<(Header, Body), MalformedEntry> {
     let mut reader = Reader { rest: entry.clone(), len: entry.len() };
-    if reader.u8()? != FORMAT {
-        return Err(reader.malformed("unknown format"));
-    }
-    let kind = reader.u8()?;
-    let stamp_ms = reader.u64()?;
-    let epoch = Epoch { version: reader.u64()?, conf_ver: reader.u64()? };
+    let (kind, header) = reader.header()?;
     let body = match kind {
         KIND_COMMANDS => Body::Commands(decode_commands(&mut reader)?),
         KIND_SPLIT => Body::Split(decode_split(&mut reader)?),
         KIND_COMPACT => Body::Compact(LogIndex(reader.u64()?), Term(reader.u64()?)),
         _ => return Err(reader.malformed("unknown kind")),
     };
-    if reader.rest.has_remaining() {
-        return Err(reader.malformed("bytes after the end"));
-    }
-    Ok((Header { stamp_ms, epoch }, body))
+    reader.end()?;
+    Ok((header, body))
 }
 
 fn decode_commands(reader: &mut Reader) -> Result<Vec<Command>, MalformedEntry> {
@@ -240,8 +272,11 @@ fn decode_split(reader: &mut Reader) -> Result<Vec<NewRegion>, MalformedEntry> {
     let count = reader.u32()?;
     let mut new = Vec::new();
     for _ in 0..count {
-        let (id, peer) = (RegionId(reader.u64()?), PeerId(reader.u64()?));
-        new.push(NewRegion { id, peer, start: reader.bytes()?.to_vec() });
+        let (id, mut peers) = (RegionId(reader.u64()?), Vec::new());
+        for _ in 0..reader.u32()? {
+            peers.push(PeerId(reader.u64()?));
+        }
+        new.push(NewRegion { id, peers, start: reader.bytes()?.to_vec() });
     }
     Ok(new)
 }
@@ -255,6 +290,22 @@ struct Reader {
 impl Reader {
     fn malformed(&self, what: &'static str) -> MalformedEntry {
         MalformedEntry { len: self.len, what }
+    }
+
+    /// The kind of the entry, and its header.
+    fn header(&mut self) -> Result<(u8, Header), MalformedEntry> {
+        if self.u8()? != FORMAT {
+            return Err(self.malformed("unknown format"));
+        }
+        let kind = self.u8()?;
+        let stamp_ms = self.u64()?;
+        let epoch = Epoch { version: self.u64()?, conf_ver: self.u64()? };
+        Ok((kind, Header { stamp_ms, epoch }))
+    }
+
+    /// Nothing more may be there.
+    fn end(&self) -> Result<(), MalformedEntry> {
+        if self.rest.has_remaining() { Err(self.malformed("bytes after the end")) } else { Ok(()) }
     }
 
     fn u8(&mut self) -> Result<u8, MalformedEntry> {
@@ -313,8 +364,11 @@ mod tests {
         assert_eq!(commands[0], Command::Write(Bytes::from_static(b"batch")));
         assert!(matches!(&commands[1], Command::CompareAndSwap(cas) if cas.expected.is_none()));
 
-        let new = vec![NewRegion { id: RegionId(8), peer: PeerId(9), start: b"rm".to_vec() }];
+        let new = vec![NewRegion { id: RegionId(8), peers: vec![PeerId(9), PeerId(10)], start: b"rm".to_vec() }];
         assert_eq!(decode(&encode_split(HEADER, &new)).unwrap().1, Body::Split(new));
+        let seats = vec![(PeerId(4), StoreId(2)), (PeerId(7), StoreId(3))];
+        assert_eq!(decode_members(&encode_members(HEADER, &seats)).unwrap(), (HEADER, seats));
+        assert!(decode_members(&commands()).is_err());
         let compact = encode_compact(HEADER, LogIndex(4), Term(2));
         assert_eq!(decode(&compact).unwrap().1, Body::Compact(LogIndex(4), Term(2)));
     }

@@ -10,13 +10,15 @@
 use crate::admission::{Admission, AdmissionLimits};
 use crate::error::ShardError;
 use crate::event::Event;
+use crate::links::Links;
 use crate::message::Message;
 use crate::peer::{Peer, Persist, Proposal, Slow, Turn};
 use crate::router::{Route, Router};
+use crate::structures::Tombstone;
 use pinion_engine::Engine;
 use pinion_engine::log::{Durability, Ticket};
 use pinion_runtime::mailbox;
-use pinion_types::map::HashMap;
+use pinion_types::map::{HashMap, HashSet};
 use pinion_types::{CoreId, LogIndex, RegionId, StoreId, Term};
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
@@ -46,6 +48,41 @@ pub struct ShardLimits {
     pub log_bytes_max: u64,
     /// Bytes of a scan's answer.
     pub scan_bytes_max: usize,
+    /// How fast regions notice that a leader is gone.
+    pub raft: RaftTiming,
+}
+
+/// The clockwork of every region's Raft; the same on all stores of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct RaftTiming {
+    /// Time between two ticks. Default 50 ms. Too small: processor time for nothing. Too large: a dead leader is missed late.
+    /// Counterpart: TiKV's `raft-base-tick-interval`.
+    pub tick: Duration,
+    /// Ticks without a leader after which a follower may campaign; the timeout is drawn from once to twice this. Default 12: 600 to
+    /// 1200 ms. Too small: a busy processor or disk deposes good leaders. Too large: writes wait longer when a leader dies.
+    /// Counterpart: TiKV's `raft-election-timeout-ticks`.
+    pub election_ticks: usize,
+    /// Ticks between two heartbeats of a leader. Default 2. Too small: idle regions cost messages. Too large: leases run out between two.
+    /// Counterpart: TiKV's `raft-heartbeat-ticks`.
+    pub heartbeat_ticks: usize,
+}
+
+impl Default for RaftTiming {
+    fn default() -> Self {
+        Self { tick: Duration::from_millis(50), election_ticks: 12, heartbeat_ticks: 2 }
+    }
+}
+
+impl RaftTiming {
+    /// For how long whoever answered a heartbeat votes for nobody else: the least election timeout.
+    pub fn promise(&self) -> Duration {
+        self.tick * u32::try_from(self.election_ticks).unwrap_or(u32::MAX)
+    }
+
+    /// By how much two stores' clocks may differ over that time: a tenth, a hundred times what machines' clocks do.
+    pub fn drift_max(&self) -> Duration {
+        self.promise() / 10
+    }
 }
 
 /// One core of a store: its regions, and the way to the other cores'.
@@ -62,10 +99,13 @@ pub(crate) struct Inner {
     pub(crate) router: RefCell<Router>,
     pub(crate) mailbox: mailbox::Sender<Message>,
     pub(crate) stopping: Cell<bool>,
-    /// The highest id that was given to a region or a peer; core 0's counts.
-    pub(crate) last_id: Cell<u64>,
     /// Why the core stopped serving, once it has.
     pub(crate) failure: RefCell<Option<String>>,
+    pub(crate) links: Links,
+    /// Peers of this store that were removed: the latest of each region.
+    pub(crate) tombstones: RefCell<HashMap<RegionId, Tombstone>>,
+    /// Regions whose peer is being made or deleted.
+    pub(crate) in_transition: RefCell<HashSet<RegionId>>,
     peers: RefCell<HashMap<RegionId, Rc<Peer>>>,
     /// Peers that have something to propose or to write.
     queue: RefCell<Vec<Rc<Peer>>>,
@@ -94,8 +134,10 @@ impl Shard {
             router: RefCell::default(),
             mailbox: parts.mailbox,
             stopping: Cell::new(false),
-            last_id: Cell::new(parts.last_id),
             failure: RefCell::default(),
+            links: Links::default(),
+            tombstones: RefCell::new(parts.tombstones),
+            in_transition: RefCell::default(),
             peers: RefCell::default(),
             queue: RefCell::default(),
             work: Event::default(),
@@ -139,8 +181,21 @@ impl Shard {
             if self.0.admission.calls() >= GATHER_FROM {
                 pinion_runtime::sleep(GATHER_FOR).await;
             }
-            let parts = self.collect();
-            self.persist(parts);
+            self.turn();
+        }
+    }
+
+    /// What the queued peers want sent is sent, what they want written is given to the log, and then what they have committed is applied: a
+    /// tree must not have what the log was not given, since its flushes are records behind it.
+    fn turn(&self) {
+        let queue = std::mem::take(&mut *self.0.queue.borrow_mut());
+        let parts = queue.iter().filter_map(|peer| self.take_from(peer, Peer::collect)).collect();
+        self.persist(parts);
+        for peer in queue {
+            self.apply(&peer);
+            if peer.has_work() && !peer.is_gone() {
+                self.enqueue(&peer);
+            }
         }
     }
 
@@ -152,26 +207,15 @@ impl Shard {
         }
     }
 
-    /// What every queued peer wants written. What they want sent is sent, and what they have committed is applied.
-    fn collect(&self) -> Vec<(Rc<Peer>, Persist)> {
-        let queue = std::mem::take(&mut *self.0.queue.borrow_mut());
-        let mut parts = Vec::with_capacity(queue.len());
-        for peer in queue {
-            parts.extend(self.take_from(&peer, Peer::collect));
-            self.apply(&peer);
-            if peer.has_work() {
-                self.enqueue(&peer);
-            }
-        }
-        parts
-    }
-
     /// What one peer wants written; its messages leave, and entries that Raft lacks begin to be loaded.
     fn take_from(
         &self,
         peer: &Rc<Peer>,
         take: impl FnOnce(&Peer) -> Option<Turn>,
     ) -> Option<(Rc<Peer>, Persist)> {
+        if peer.is_gone() {
+            return None;
+        }
         let Turn { persist, messages } = take(peer)?;
         self.send_to_peers(peer, messages);
         if let Some((low, high)) = peer.wanted_entries() {
@@ -244,13 +288,16 @@ impl Shard {
         let part = self.take_from(peer, Peer::take_ready);
         self.persist(part.into_iter().collect());
         self.apply(peer);
-        if peer.has_work() {
+        if peer.has_work() && !peer.is_gone() {
             self.enqueue(peer);
         }
     }
 
     /// Applies a peer's committed entries. An entry that must wait for the disk goes on in a task of its own.
     pub(crate) fn apply(&self, peer: &Rc<Peer>) {
+        if peer.is_gone() {
+            return;
+        }
         match peer.apply_queued() {
             Ok(None) => self.after_applying(peer),
             Ok(Some(slow)) => {
@@ -278,9 +325,19 @@ impl Shard {
         self.compact_log_through(peer, due);
     }
 
-    /// Sends a peer's messages to the others of its region.
-    fn send_to_peers(&self, _peer: &Rc<Peer>, messages: Vec<pinion_raft::Message>) {
-        assert!(messages.is_empty(), "a region of one peer has nobody to write to");
+    /// Lets time pass for every peer that others depend on; for ever.
+    pub(crate) async fn tick(self) {
+        while !self.0.stopping.get() {
+            pinion_runtime::sleep(self.0.limits.raft.tick).await;
+            for peer in self.peers() {
+                if !peer.is_alone() && !peer.is_deaf() {
+                    peer.tick();
+                    if peer.has_work() {
+                        self.enqueue(&peer);
+                    }
+                }
+            }
+        }
     }
 
     fn compact_log_through(&self, peer: &Rc<Peer>, due: Option<(LogIndex, Term)>) {
@@ -306,6 +363,7 @@ impl Shard {
         match slow {
             Slow::CompareAndSwap(applying, command) => peer.apply_condition_slowly(applying, command).await,
             Slow::Split(applying, new) => self.apply_split(peer, applying, new).await,
+            Slow::Change(applying, change) => self.apply_change(peer, applying, &change),
             Slow::Compact(applying, index, term) => {
                 self.apply_compaction(peer, applying, index, term);
                 Ok(())
@@ -318,7 +376,7 @@ impl Shard {
         log::error!("core {} stops serving: {error}", self.0.core);
         self.0.failure.borrow_mut().get_or_insert_with(|| error.to_string());
         for peer in self.peers() {
-            peer.abandon();
+            peer.abandon(false);
         }
     }
 
@@ -339,6 +397,21 @@ impl Shard {
         self.hold_peer(peer);
         self.announce(peer);
         self.enqueue(peer);
+    }
+
+    /// Takes a peer in that a start has found. One that its region has removed, and that a crash kept from being deleted, goes now.
+    pub(crate) fn begin_peer(&self, peer: &Rc<Peer>) {
+        if peer.is_blank() {
+            return self.hold_peer(peer);
+        }
+        if !peer.has_member(peer.peer().id) {
+            self.hold_peer(peer);
+            return self.destroy(peer);
+        }
+        if peer.is_alone() {
+            peer.lead();
+        }
+        self.add_peer(peer);
     }
 
     /// Takes a peer in that is not to serve.
@@ -379,5 +452,5 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) limits: ShardLimits,
     pub(crate) mailbox: mailbox::Sender<Message>,
-    pub(crate) last_id: u64,
+    pub(crate) tombstones: HashMap<RegionId, Tombstone>,
 }

@@ -5,19 +5,25 @@
 //! - `peer`: one region's replica: propose, apply, read;
 //! - [`service`] and [`admin`]: what callers and administrators ask;
 //! - [`router`], `message`, [`relocate`]: between the cores of a store;
-//! - [`command`], [`value`], [`meta`], [`identity`]: formats.
+//! - `messages`, `links`, [`membership`]: between stores; `cluster` and `book`: what concerns all of them;
+//! - [`command`], [`value`], [`meta`], [`structures`], [`identity`]: formats.
 //!
 //! Never here: an answer before the entry is applied; a call that waits for another core's lock; a queue without a bound.
 
 pub mod admin;
 pub mod admission;
+mod book;
 pub mod checks;
+mod cluster;
 pub mod command;
 pub mod core;
 pub mod error;
 mod event;
 pub mod identity;
+mod links;
+pub mod membership;
 mod message;
+mod messages;
 pub mod meta;
 mod orphans;
 mod peer;
@@ -27,10 +33,12 @@ pub mod service;
 pub mod stamp;
 pub mod start;
 mod storage;
+pub mod structures;
 pub mod value;
 
 pub use admin::StoreAdmin;
+pub use book::StoreEntry;
 pub use admission::AdmissionLimits;
-pub use core::{Shard, ShardLimits};
+pub use core::{RaftTiming, Shard, ShardLimits};
 pub use error::ShardError;
 pub use start::{CorePort, ports};

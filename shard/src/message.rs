@@ -1,8 +1,11 @@
 //! What cores of a store say to each other.
 
+use crate::cluster::{ClusterAnswer, ClusterCall};
 use crate::relocate::Luggage;
 use crate::router::Route;
 use bytes::Bytes;
+use crate::structures::Tombstone;
+use pinion_capnp::link::RegionMessage;
 use pinion_capnp::{RawAnswer, RawRequest, RegionInfo, WireError};
 use pinion_runtime::mailbox::oneshot;
 use pinion_types::{CoreId, RegionId};
@@ -21,16 +24,31 @@ pub(crate) enum Message {
         keys: Vec<Vec<u8>>,
         answer: oneshot::Sender<Result<Vec<RegionInfo>, WireError>>,
     },
-    /// Core 0: give so many ids that were never given before.
-    AllocateIds { count: u64, answer: oneshot::Sender<u64> },
+    /// Do a call that concerns the cluster: the system region is on that core.
+    Cluster { call: ClusterCall, answer: oneshot::Sender<ClusterAnswer> },
     /// Give this region to another core.
     MoveOut { region: RegionId, to: CoreId, answer: oneshot::Sender<Result<(), WireError>> },
     /// Take this region over.
     MoveIn { luggage: Box<Luggage>, answer: oneshot::Sender<Result<(), String>> },
-    /// Start-up: what a core has opened: regions, their generations, and whose log has them.
-    Opened(CoreId, Vec<(RegionId, u64, CoreId)>),
+    /// Messages of other stores for regions of that core.
+    Raft(Vec<RegionMessage>),
+    /// This store's peer of a region was removed, and does not come back.
+    Buried(Tombstone),
+    /// Start-up: what a core has opened.
+    Opened(Opened),
     /// Start-up: the store's identity, from core 0.
     Identity(Bytes),
+}
+
+/// What a core has opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    /// The core.
+    pub(crate) core: CoreId,
+    /// Regions, their generations, and whose log has them.
+    pub(crate) streams: Vec<(RegionId, u64, CoreId)>,
+    /// Peers that do not come back.
+    pub(crate) tombstones: Vec<Tombstone>,
 }
 
 /// The region is not on that core any more: look for it again.

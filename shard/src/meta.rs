@@ -2,11 +2,13 @@
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
-//! | 0 | 4 | format, 1 |
+//! | 0 | 4 | format, 2 |
 //! | 4 | 8 | region id |
 //! | 12 | 8 + 8 | epoch: conf_ver, version |
 //! | 28 | 8 | stamp in milliseconds since the Unix epoch |
-//! | 36 | 4 + n | start: length, bytes |
+//! | 36 | 8 | index of the last entry that changed the epoch |
+//! | 44 | 8 | id of this store's peer |
+//! | 52 | 4 + n | start: length, bytes |
 //! | | 4 + n | end: length, bytes |
 //! | | 4 | number of peers, for each: id (8), store (8), role (1) |
 //!
@@ -15,10 +17,10 @@
 //! Integers are little-endian.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
-use pinion_types::{Epoch, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use pinion_types::{Epoch, LogIndex, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
 use thiserror::Error;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A region's description, and its stamp when it was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,11 @@ pub struct Meta {
     pub region: Region,
     /// The region's stamp in milliseconds since the Unix epoch.
     pub stamp_ms: u64,
+    /// The last entry whose change of members or range is in `region`. The description may be newer than the tree: when entries are applied
+    /// again after a crash, changes up to here are passed over.
+    pub changed_at: LogIndex,
+    /// This store's peer: one that waits for a snapshot is in no list of members that it knows.
+    pub own: PeerId,
 }
 
 /// Bytes that are not a region's description.
@@ -49,6 +56,8 @@ impl Meta {
         bytes.put_u64_le(self.region.epoch.conf_ver);
         bytes.put_u64_le(self.region.epoch.version);
         bytes.put_u64_le(self.stamp_ms);
+        bytes.put_u64_le(self.changed_at.0);
+        bytes.put_u64_le(self.own.0);
         for bound in [&self.region.start, &self.region.end] {
             bytes.put_u32_le(u32::try_from(bound.len()).expect("keys are bounded"));
             bytes.put_slice(bound);
@@ -70,6 +79,8 @@ impl Meta {
         let id = RegionId(bytes.try_get_u64_le()?);
         let epoch = Epoch { conf_ver: bytes.try_get_u64_le()?, version: bytes.try_get_u64_le()? };
         let stamp_ms = bytes.try_get_u64_le()?;
+        let changed_at = LogIndex(bytes.try_get_u64_le()?);
+        let own = PeerId(bytes.try_get_u64_le()?);
         let (start, end) = (bound(&mut bytes)?, bound(&mut bytes)?);
         let mut peers = Vec::new();
         for _ in 0..bytes.try_get_u32_le()? {
@@ -79,7 +90,7 @@ impl Meta {
         }
         match bytes.has_remaining() {
             true => Err(MalformedMeta("bytes after the end")),
-            false => Ok(Self { region: Region { id, start, end, epoch, peers }, stamp_ms }),
+            false => Ok(Self { region: Region { id, start, end, epoch, peers }, stamp_ms, changed_at, own }),
         }
     }
 }
@@ -126,7 +137,7 @@ mod tests {
             epoch: Epoch { conf_ver: 3, version: 4 },
             peers: (0..5).map(|byte| peer(u64::from(byte), role_of(byte).unwrap())).collect(),
         };
-        Meta { region, stamp_ms: 99 }
+        Meta { region, stamp_ms: 99, changed_at: LogIndex(12), own: PeerId(8) }
     }
 
     #[test]

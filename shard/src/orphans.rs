@@ -96,10 +96,10 @@ impl Shard {
                 engine,
                 limits: self.0.limits,
                 mailbox: self.0.mailbox.clone(),
-                last_id: 0,
+                tombstones: HashMap::default(),
             });
             for region in recovered {
-                let peer = Peer::recover(&orphan, region).await?;
+                let peer = Peer::recover(&orphan, region, false).await?;
                 orphan.hold_peer(&peer);
             }
             // A split that was applied again has made more.

@@ -2,18 +2,24 @@
 //!
 //! - [`propose`]: commands wait for the core's turn and then become entries, many to an entry;
 //! - [`apply`]: committed entries change the tree, in order, and answer those who wait;
-//! - [`read`]: a leader that holds its lease answers from the tree.
+//! - [`read`]: the tree answers; `barrier` says from when on it may;
+//! - `group` and `members`: the region's other peers.
 //!
 //! Invariants: nobody is answered before their entry was applied, and nothing is applied before a quorum holds it durably. The tree carries
 //! the applied index; the two change together.
 
 mod apply;
+mod barrier;
+mod group;
+mod members;
 mod propose;
 mod read;
 mod ready;
 mod recover;
 
 pub(crate) use apply::{Applying, Slow};
+pub use group::is_initial;
+pub(crate) use members::Change;
 pub(crate) use propose::{Outcome, Proposal};
 pub(crate) use read::{ReadValue, ScanLimits};
 pub(crate) use ready::{Persist, Turn};
@@ -23,6 +29,8 @@ use crate::storage::{PeerStorage, Wanted};
 use pinion_engine::tree::Tree;
 use pinion_raft::{Entry, Message, RawNode};
 use pinion_types::{LogIndex, Region, RegionId, Term};
+use barrier::Reads;
+use group::Seats;
 use propose::{Pending, Proposed};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -36,8 +44,13 @@ pub(crate) struct Peer {
     generation: u64,
     node: RefCell<RawNode<PeerStorage>>,
     wanted: Wanted,
-    tree: Tree,
+    /// Another one after a snapshot.
+    tree: RefCell<Tree>,
     stamp: Stamp,
+    /// The last entry whose change of members or range is in `region`.
+    changed_at: Cell<LogIndex>,
+    seats: RefCell<Seats>,
+    reads: RefCell<Reads>,
     pending: RefCell<Pending>,
     proposed: RefCell<VecDeque<Proposed>>,
     to_apply: RefCell<VecDeque<Entry>>,
@@ -55,6 +68,10 @@ pub(crate) struct Peer {
     to_acknowledge: RefCell<Vec<Message>>,
     /// The peer is in the loop's list of those that have work.
     queued: Cell<bool>,
+    /// The peer is deleted, or about to be.
+    gone: Cell<bool>,
+    /// No messages are taken either.
+    deaf: Cell<bool>,
     /// No new calls are taken: the region is about to change cores.
     frozen: Cell<bool>,
 }
@@ -81,8 +98,8 @@ impl Peer {
     }
 
     /// The region's tree.
-    pub(crate) fn tree(&self) -> &Tree {
-        &self.tree
+    pub(crate) fn tree(&self) -> Tree {
+        self.tree.borrow().clone()
     }
 
     /// Whether this peer leads its group.
@@ -162,6 +179,26 @@ impl Peer {
     pub(crate) fn compacted(&self) {
         self.log_bytes.set(0);
         self.compacting.set(false);
+    }
+
+    /// Whether a task is in the middle of applying an entry.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.applying.get()
+    }
+
+    /// Whether the peer takes no messages: it is gone, or its last writes are awaited so that it can change cores.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.gone.get() || self.deaf.get()
+    }
+
+    /// Whether the peer is deleted, or about to be.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// Marks the peer as deleted. Whether it was not.
+    pub(crate) fn set_gone(&self) -> bool {
+        !self.gone.replace(true)
     }
 
     /// Takes no more calls, or takes them again.

@@ -11,7 +11,6 @@
 use crate::core::Shard;
 use crate::error::ShardError;
 use crate::message::Message;
-use crate::meta::Meta;
 use crate::peer::Peer;
 use pinion_engine::PackedRegion;
 use pinion_runtime::mailbox::{SendError, oneshot};
@@ -75,7 +74,8 @@ impl Shard {
     ) -> Result<(), ShardError> {
         let engine = &self.0.engine;
         engine.flush_region(peer.id()).await?;
-        let meta = Meta { region: peer.region().clone(), stamp_ms: peer.stamp_ms() }.encode();
+        peer.stamp_ms();
+        let meta = peer.meta_of(&peer.region()).encode();
         // What is flushed need not travel.
         let (index, term) = peer.applied();
         engine.compact_log(peer.id(), index, term, meta.clone());
@@ -105,9 +105,8 @@ impl Shard {
     pub(crate) async fn move_in(&self, luggage: Luggage) -> Result<(), ShardError> {
         log::debug!("core {}: region {} moves in", self.0.core, luggage.packed.id());
         let recovered = self.0.engine.unpack(luggage.packed).await?;
-        let peer = Peer::recover(self, recovered).await?;
-        peer.lead();
-        self.add_peer(&peer);
+        let peer = Peer::recover(self, recovered, false).await?;
+        self.begin_peer(&peer);
         Ok(())
     }
 }

@@ -29,7 +29,8 @@ impl Router {
     /// Takes a route in, unless what is there is as new or newer. Routes that it overlaps and supersedes are dropped.
     pub fn insert(&mut self, route: Route) {
         let newer = |there: &Route| {
-            (there.region.epoch.version, there.generation) > (route.region.epoch.version, route.generation)
+            let rank = |route: &Route| (route.region.epoch.version, route.region.epoch.conf_ver, route.generation);
+            rank(there) > rank(&route)
         };
         if self.get(route.region.id).is_some_and(newer) {
             return;
@@ -84,7 +85,8 @@ impl Router {
         self.by_start.values()
     }
 
-    fn overlapping<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a Route> {
+    /// The routes whose regions have keys of this one's range.
+    pub fn overlapping<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a Route> {
         self.by_start.values().filter(move |there| {
             let ends_after = |end: &[u8], start: &[u8]| end.is_empty() || end > start;
             ends_after(&there.region.end, &region.start) && ends_after(&region.end, &there.region.start)

@@ -61,10 +61,7 @@ impl Shard {
         for _ in 0..ROUTE_ATTEMPTS_MAX {
             let (region, core) = self.locate(request)?;
             let answer = if core == self.0.core {
-                match self.peer(region).filter(|peer| peer.serves()) {
-                    Some(peer) => Ok(self.execute(&peer, request).await),
-                    None => Err(Moved),
-                }
+                self.execute_for(region, request).await
             } else {
                 self.remote(core, region, request.clone()).await?
             };
@@ -85,7 +82,7 @@ impl Shard {
             Some(context) => router.get(context.region).ok_or(WireError::RegionNotFound(context.region))?,
             None => {
                 let key = Zone::Raw.stored(first_key(&request.call));
-                router.find(&key).ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?
+                router.find(&key).ok_or(WireError::RegionNotFound(RegionId(0)))?
             }
         };
         Ok((route.region.id, route.core))
@@ -105,20 +102,37 @@ impl Shard {
         }
     }
 
-    /// Does a call that another core sent, if its region is still here.
+    /// Does a call for a region of this core, if it is still here and can serve soon.
     pub(crate) async fn execute_for(
         &self,
         region: RegionId,
-        request: RawRequest,
+        request: &RawRequest,
     ) -> Result<RawAnswer, Moved> {
-        match self.peer(region).filter(|peer| peer.serves()) {
-            Some(peer) => Ok(self.execute(&peer, &request).await),
-            None => Err(Moved),
+        let peer = self.peer(region).filter(|peer| !peer.is_frozen()).ok_or(Moved)?;
+        if !peer.is_leader() && !peer.is_alone() {
+            return Ok(Err(peer.not_leader()));
         }
+        match peer.serves() {
+            true => Ok(self.execute(&peer, request).await),
+            false => Err(Moved),
+        }
+    }
+
+    /// Waits until a read may be answered from the peer's tree.
+    pub(crate) async fn wait_until_readable(&self, peer: &Rc<Peer>) -> Result<(), WireError> {
+        if peer.reads_at_once() {
+            return Ok(());
+        }
+        let confirmed = peer.confirm_read();
+        self.enqueue(peer);
+        confirmed.await.map_err(|_| peer.not_leader())
     }
 
     /// Does a call on this core, on the peer of its region.
     async fn execute(&self, peer: &Rc<Peer>, request: &RawRequest) -> RawAnswer {
+        if reads(&request.call) {
+            self.wait_until_readable(peer).await?;
+        }
         checks::context(peer, self.0.store, request.context.as_deref())?;
         self.check_failure()?;
         // The call's keys are checked against the region as it is now.
@@ -194,7 +208,7 @@ impl Shard {
         }
         self.wait_for_room().await?;
         // While this waited the region may have lost the keys to a split, or begun to change cores: what is proposed now would miss the luggage.
-        if peer.is_frozen() || peer.region().epoch != epoch {
+        if peer.is_frozen() || peer.region().epoch.version != epoch.version {
             return Err(peer.epoch_not_match());
         }
         self.check_failure()?;
@@ -275,7 +289,7 @@ impl Shard {
             if deadline.is_some_and(|deadline| pinion_runtime::now() >= deadline) {
                 return Err(WireError::TimedOut);
             }
-            let Some(border) = self.region_border(&scan) else { break };
+            let border = self.region_border(&scan).ok_or(WireError::RegionNotFound(RegionId(0)))?;
             let mut part = scan.clone();
             match scan.reverse {
                 true => part.start = part.start.max(border.clone()),
@@ -340,9 +354,7 @@ impl Shard {
         let mut scan = Scan { family, start, end, ..Scan::default() };
         let mut attempts = 0;
         loop {
-            let border = self
-                .region_border(&scan)
-                .ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?;
+            let border = self.region_border(&scan).ok_or(WireError::RegionNotFound(RegionId(0)))?;
             let last = ends_at(&scan, &border);
             let end = if last { scan.end.clone() } else { border.clone() };
             let call = RawCall::DeleteRange { family, start: scan.start.clone(), end };
@@ -440,7 +452,7 @@ impl Shard {
         for &index in indexes {
             let key = Zone::Raw.stored(operations.at(index).key);
             let route =
-                router.find(&key).ok_or_else(|| WireError::Internal("no region has this key".to_owned()))?;
+                router.find(&key).ok_or(WireError::RegionNotFound(RegionId(0)))?;
             let place = *places.entry(route.region.id).or_insert_with(|| {
                 parts.push(Vec::new());
                 parts.len() - 1
@@ -626,6 +638,20 @@ fn envelope(peer: &Peer, ttl: Option<Duration>) -> value::Envelope {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         peer.stamp_ms().saturating_add(ttl)
     }))
+}
+
+/// Whether a call is answered with what the tree holds.
+fn reads(call: &RawCall) -> bool {
+    match call {
+        RawCall::Get { .. } | RawCall::TimeToLive { .. } | RawCall::Scan(_) => true,
+        RawCall::Batch { operations, .. } => {
+            operations.iter().any(|operation| matches!(operation.kind, OperationKind::Get))
+        }
+        RawCall::Put { .. }
+        | RawCall::Delete { .. }
+        | RawCall::DeleteRange { .. }
+        | RawCall::CompareAndSwap { .. } => false,
+    }
 }
 
 /// A key of the call: all of its keys are of one region when it is routed by it.

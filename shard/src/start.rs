@@ -6,10 +6,11 @@
 use crate::core::{Parts, Shard, ShardLimits};
 use crate::error::ShardError;
 use crate::identity::Identity;
-use crate::message::Message;
+use crate::message::{Message, Opened};
 use crate::meta::Meta;
 use crate::orphans::{self, Orphan};
 use crate::peer::Peer;
+use crate::structures::{Structures, Tombstone};
 use crate::value::ExpiryFilter;
 use pinion_engine::{EngineOptions, NewTree, Opening};
 use pinion_runtime::mailbox;
@@ -54,19 +55,20 @@ impl Shard {
         };
         let opening = Opening::open(options).await?;
         let mut early = Early { receiver, set_aside: VecDeque::new() };
-        let owners = early.agree_on_owners(&sender, &opening, &orphans).await;
+        let structures = Structures::decode(opening.structures())?;
+        let (owners, tombstones) =
+            early.agree_on_owners(&sender, &opening, &structures.tombstones, &orphans).await?;
         if core == CoreId(0) {
             // The others wait for the identity: nothing is made meanwhile.
             orphans::remove_strays(&data_dir, &owners).await?;
         }
-        let identity = early.agree_on_identity(&sender, &opening).await?;
-        let is_new = opening.structures().is_empty() && core == CoreId(0);
+        let identity = early.agree_on_identity(&sender, structures.identity).await?;
+        let is_new = structures.identity.is_none() && core == CoreId(0);
         let opening = opening.with_filter(Rc::new(ExpiryFilter));
         let (engine, mut recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;
         if is_new {
             recovered = engine.bootstrap(identity.encode(), first_regions(identity.store)).await?;
         }
-        let last_id = owners.keys().map(|region| region.0 + 1).max().unwrap_or(0).max(FIRST_FREE_ID);
         let shard = Self::new(Parts {
             core,
             store: identity.store,
@@ -74,14 +76,14 @@ impl Shard {
             engine,
             limits,
             mailbox: sender,
-            last_id,
+            tombstones,
         });
         for region in recovered {
-            let peer = Peer::recover(&shard, region).await?;
-            peer.lead();
-            shard.add_peer(&peer);
+            let peer = Peer::recover(&shard, region, is_new).await?;
+            shard.begin_peer(&peer);
         }
         pinion_runtime::spawn(shard.clone().run());
+        pinion_runtime::spawn(shard.clone().tick());
         pinion_runtime::spawn(shard.clone().keep_log_in_bound());
         for message in early.set_aside {
             shard.take(message);
@@ -100,7 +102,9 @@ impl Shard {
                 return Err(ShardError::Identity(failure));
             }
             let peers = self.peers();
-            let Some(waiting) = peers.iter().find(|peer| !peer.serves()) else { return Ok(()) };
+            // What a region of several stores waits for is not this store's to give.
+            let waits = |peer: &&Rc<Peer>| peer.is_alone() && !peer.serves();
+            let Some(waiting) = peers.iter().find(waits) else { return Ok(()) };
             if told.elapsed() >= SERVED_TELL {
                 told = pinion_runtime::now();
                 log::info!("core {} waits for region {}: {}", self.0.core, waiting.id(), waiting.state());
@@ -133,7 +137,7 @@ impl Shard {
         match message {
             Message::Call { request, region, answer } => {
                 pinion_runtime::spawn(async move {
-                    let _ = answer.send(shard.execute_for(region, request).await);
+                    let _ = answer.send(shard.execute_for(region, &request).await);
                 });
             }
             Message::Route(route) => self.0.router.borrow_mut().insert(route),
@@ -145,11 +149,9 @@ impl Shard {
                     let _ = answer.send(shard.split_here(region, keys).await);
                 });
             }
-            Message::AllocateIds { count, answer } => {
+            Message::Cluster { call, answer } => {
                 pinion_runtime::spawn(async move {
-                    if let Ok(first) = shard.allocate_ids(count).await {
-                        let _ = answer.send(first);
-                    }
+                    let _ = answer.send(shard.cluster_call_here(call).await);
                 });
             }
             Message::MoveOut { region, to, answer } => {
@@ -164,6 +166,8 @@ impl Shard {
                     let _ = answer.send(moved.map_err(|error| error.to_string()));
                 });
             }
+            Message::Raft(messages) => messages.into_iter().for_each(|message| self.receive_message(message)),
+            Message::Buried(tombstone) => self.bury(tombstone),
             Message::Opened(..) | Message::Identity(_) => {
                 log::warn!("a message of the start came after the start");
             }
@@ -206,41 +210,51 @@ impl Early {
         &mut self,
         sender: &mailbox::Sender<Message>,
         opening: &Opening,
+        tombstones: &[Tombstone],
         orphans: &[Orphan],
-    ) -> HashMap<RegionId, CoreId> {
-        let own = self.receiver.core();
-        let mut streams = held_by(own, opening);
-        streams.extend(orphans.iter().flat_map(|orphan| held_by(orphan.core, &orphan.opening)));
-        for core in all_cores(sender).filter(|core| *core != own) {
-            // At the start a mailbox is empty: it has room.
-            let _ = sender.try_send(core, Message::Opened(own, streams.clone()));
+    ) -> Result<(Owners, HashMap<RegionId, Tombstone>), ShardError> {
+        let core = self.receiver.core();
+        let mut own =
+            Opened { core, streams: held_by(core, opening), tombstones: tombstones.to_vec() };
+        for orphan in orphans {
+            own.streams.extend(held_by(orphan.core, &orphan.opening));
+            own.tombstones.extend(Structures::decode(orphan.opening.structures())?.tombstones);
         }
-        let mut held = vec![(own, streams)];
+        for other in all_cores(sender).filter(|other| *other != core) {
+            // At the start a mailbox is empty: it has room.
+            let _ = sender.try_send(other, Message::Opened(own.clone()));
+        }
+        let mut held = vec![own];
         while held.len() < sender.cores() {
             let opened = self.next(|message| match message {
-                Message::Opened(core, streams) => Some((*core, std::mem::take(streams))),
+                Message::Opened(opened) => Some(opened.clone()),
                 _ => None,
             });
             held.push(opened.await);
         }
-        held.sort_by_key(|(core, _)| *core);
+        held.sort_by_key(|opened| opened.core);
         let mut best: HashMap<RegionId, (u64, CoreId)> = HashMap::default();
-        for (_, streams) in held {
-            for (region, generation, core) in streams {
+        let mut buried: HashMap<RegionId, Tombstone> = HashMap::default();
+        for opened in held {
+            for (region, generation, core) in opened.streams {
                 let there = best.entry(region).or_insert((generation, core));
                 if generation > there.0 {
                     *there = (generation, core);
                 }
             }
+            for tombstone in opened.tombstones {
+                let there: &mut Tombstone = buried.entry(tombstone.region).or_default();
+                *there = there.later(tombstone);
+            }
         }
-        best.into_iter().map(|(region, (_, core))| (region, core)).collect()
+        Ok((best.into_iter().map(|(region, (_, core))| (region, core)).collect(), buried))
     }
 
     /// The store's identity: core 0 has it in its log, or makes it; the others are told.
     async fn agree_on_identity(
         &mut self,
         sender: &mailbox::Sender<Message>,
-        opening: &Opening,
+        kept: Option<Identity>,
     ) -> Result<Identity, ShardError> {
         let own = self.receiver.core();
         if own != CoreId(0) {
@@ -250,16 +264,20 @@ impl Early {
             });
             return Identity::decode(told.await);
         }
-        let identity = match opening.structures().first() {
-            Some(bytes) => Identity::decode(bytes.clone())?,
-            None => Identity { cluster: pinion_runtime::random_u64(), store: StoreId(1) },
-        };
+        let identity = kept.unwrap_or_else(|| Identity {
+            cluster: pinion_runtime::random_u64(),
+            store: StoreId(1),
+            token: pinion_runtime::random_u64(),
+        });
         for core in all_cores(sender).filter(|core| *core != own) {
             let _ = sender.try_send(core, Message::Identity(identity.encode()));
         }
         Ok(identity)
     }
 }
+
+/// The core that owns each region.
+type Owners = HashMap<RegionId, CoreId>;
 
 /// The regions that a core's log holds, with their generations.
 fn held_by(core: CoreId, opening: &Opening) -> Vec<(RegionId, u64, CoreId)> {
@@ -272,7 +290,7 @@ fn all_cores(sender: &mailbox::Sender<Message>) -> impl Iterator<Item = CoreId> 
 }
 
 /// Ids up to this one belong to the first regions and their peers.
-const FIRST_FREE_ID: u64 = 6;
+pub(crate) const FIRST_IDS_END: u64 = 6;
 
 /// The regions of a new store: cut at the zones' borders, so that no region has keys of two.
 fn first_regions(store: StoreId) -> Vec<NewTree> {
@@ -284,7 +302,7 @@ fn first_regions(store: StoreId) -> Vec<NewTree> {
         let peer = pinion_types::Peer { id: PeerId(2 * number + 2), store, ..Default::default() };
         let id = RegionId(2 * number + 1);
         let region = Region { id, start, end, epoch: Epoch::INITIAL, peers: vec![peer] };
-        let meta = Meta { region: region.clone(), stamp_ms: 0 };
+        let meta = Meta { region: region.clone(), own: peer.id, ..Meta::default() };
         regions.push(NewTree::of_split(&region, meta.encode()));
     }
     regions

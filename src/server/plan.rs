@@ -11,7 +11,7 @@ use pinion_engine::log::LogConfig;
 use pinion_engine::table::Compression;
 use pinion_engine::tree::TreeOptions;
 use pinion_runtime::machine::MachineConfig;
-use pinion_shard::{AdmissionLimits, ShardLimits};
+use pinion_shard::{AdmissionLimits, RaftTiming, ShardLimits};
 use pinion_types::CoreId;
 use std::time::Duration;
 
@@ -99,6 +99,7 @@ pub(super) fn shard(config: &Config) -> ShardLimits {
         log_entries_max: LOG_ENTRIES_MAX,
         log_bytes_max: LOG_BYTES_MAX,
         scan_bytes_max: limits.scan_bytes_max.bytes(),
+        raft: RaftTiming::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use pinion_engine::{EngineOptions, Statistics};
 use pinion_runtime::net::TcpListener;
 use pinion_runtime::sim::{Host, Simulation};
 use pinion_runtime::{fs, spawn};
-use pinion_shard::{AdmissionLimits, CorePort, Shard, ShardLimits, StoreAdmin, ports};
+use pinion_shard::{AdmissionLimits, CorePort, RaftTiming, Shard, ShardLimits, StoreAdmin, ports};
 use pinion_types::CoreId;
 use pinion_workload::store::{Answer, Store, conclude};
 use std::cell::RefCell;
@@ -48,6 +48,7 @@ fn limits() -> ShardLimits {
         log_entries_max: 100,
         log_bytes_max: 256 << 10,
         scan_bytes_max: 1 << 20,
+        raft: RaftTiming::default(),
     }
 }
 

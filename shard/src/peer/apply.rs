@@ -5,15 +5,19 @@
 //! holds either unconditional writes or one condition.
 
 use super::propose::{Outcome, Proposed, Waiter};
-use super::{Peer, ReadValue};
+use super::{Change, Peer, ReadValue};
 use crate::command::{self, Body, Command, CompareAndSwap, Header, NewRegion};
 use crate::error::ShardError;
 use bytes::Bytes;
 use pinion_capnp::WireError;
 use pinion_engine::batch::WriteBatch;
 use pinion_raft::Entry;
-use pinion_types::{LogIndex, Term};
+use pinion_types::{LogIndex, Region, Term};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// When whoever wanted to change members while others changed should come back.
+const CHANGE_WAIT: Duration = Duration::from_millis(100);
 
 /// What must be done for an entry beyond the memtable, by a task that may wait.
 pub(crate) enum Slow {
@@ -23,6 +27,8 @@ pub(crate) enum Slow {
     Split(Applying, Vec<NewRegion>),
     /// The log is to be compacted through a position.
     Compact(Applying, LogIndex, Term),
+    /// The region's members are to change.
+    Change(Applying, Change),
 }
 
 /// An entry on its way into the tree.
@@ -31,6 +37,21 @@ pub(crate) struct Applying {
     pub(crate) position: (LogIndex, Term),
     header: Header,
     waiters: Vec<Waiter>,
+}
+
+impl Applying {
+    pub(super) fn new(position: (LogIndex, Term), header: Header, waiters: Vec<Waiter>) -> Self {
+        Self { position, header, waiters }
+    }
+
+    pub(super) fn header(&self) -> Header {
+        self.header
+    }
+
+    /// Whether the region had these members when it was proposed.
+    pub(crate) fn is_of_members(&self, region: &Region) -> bool {
+        self.header.epoch.conf_ver == region.epoch.conf_ver
+    }
 }
 
 impl Peer {
@@ -56,8 +77,15 @@ impl Peer {
         let position = (entry.index, entry.term);
         assert!(entry.index == self.applied.get().0.next(), "entries are applied one after the other");
         let waiters = self.waiters_of(entry);
+        if entry.kind.is_conf_change() {
+            return self.begin_change(entry, waiters);
+        }
         if entry.data.is_empty() {
             self.wrote(position);
+            // Raft puts it where a change of members would have stood upon another.
+            for waiter in waiters {
+                let _ = waiter.send(Outcome::Refused(WireError::ServerBusy { retry_after: CHANGE_WAIT }));
+            }
             return Ok(None);
         }
         let (header, body) = command::decode(&entry.data).map_err(|source| ShardError::MalformedEntry {
@@ -66,7 +94,7 @@ impl Peer {
             source,
         })?;
         self.stamp.raise(header.stamp_ms);
-        self.tree.set_mark(header.stamp_ms);
+        self.tree.borrow().set_mark(header.stamp_ms);
         let applying = Applying { position, header, waiters };
         if header.epoch.version != self.region.borrow().epoch.version && !matches!(body, Body::Compact(..)) {
             self.refuse(applying);
@@ -87,7 +115,7 @@ impl Peer {
             match command {
                 Command::Write(bytes) => {
                     self.log_bytes.set(self.log_bytes.get() + bytes.len() as u64);
-                    self.tree.write(WriteBatch::decode(&bytes)?, at);
+                    self.tree.borrow().write(WriteBatch::decode(&bytes)?, at);
                 }
                 Command::CompareAndSwap(command) => {
                     assert!(count == 1, "a condition is alone in its entry");
@@ -107,7 +135,7 @@ impl Peer {
         applying: Applying,
         command: CompareAndSwap,
     ) -> Result<Option<Slow>, ShardError> {
-        match self.tree.get_cached(command.family, &command.key) {
+        match self.tree.borrow().get_cached(command.family, &command.key) {
             Some(stored) => {
                 let present = stored.map(ReadValue::new).transpose()?;
                 self.decide(applying, &command, present.as_ref());
@@ -128,7 +156,7 @@ impl Peer {
             None if swapped => batch.delete(command.family, &command.key),
             _ => {}
         }
-        self.tree.write(batch.view(), applying.position);
+        self.tree.borrow().write(batch.view(), applying.position);
         self.wrote(applying.position);
         for waiter in applying.waiters {
             let _ = waiter.send(Outcome::Swapped { swapped, previous: previous.clone() });
@@ -141,7 +169,7 @@ impl Peer {
         applying: Applying,
         command: CompareAndSwap,
     ) -> Result<(), ShardError> {
-        let stored = self.tree.get(command.family, &command.key).await?;
+        let stored = self.tree().get(command.family, &command.key).await?;
         let present = stored.map(ReadValue::new).transpose()?;
         self.decide(applying, &command, present.as_ref());
         self.finish_slow();
@@ -155,14 +183,15 @@ impl Peer {
 
     /// Notes that the tree holds everything up to `position`.
     pub(crate) fn wrote(&self, position: (LogIndex, Term)) {
-        if self.tree.applied() < position {
-            self.tree.write(WriteBatch::default().view(), position);
+        if self.tree.borrow().applied() < position {
+            self.tree.borrow().write(WriteBatch::default().view(), position);
         }
         self.applied.set(position);
+        self.release_reads();
     }
 
     /// An entry that another epoch's leader proposed: it changes nothing, and who waits learns the present region.
-    fn refuse(&self, applying: Applying) {
+    pub(crate) fn refuse(&self, applying: Applying) {
         self.wrote(applying.position);
         for waiter in applying.waiters {
             let _ = waiter.send(Outcome::Refused(self.epoch_not_match()));

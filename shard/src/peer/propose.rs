@@ -5,7 +5,9 @@ use crate::command::{self, CommandsBuilder, CompareAndSwap, Header, NewRegion};
 use bytes::Bytes;
 use pinion_capnp::WireError;
 use pinion_runtime::mailbox::oneshot;
-use pinion_types::{Epoch, LogIndex, Term};
+use crate::storage::PeerStorage;
+use pinion_raft::{ConfChange, RaftError, RawNode};
+use pinion_types::{Epoch, LogIndex, PeerId, StoreId, Term};
 use std::collections::VecDeque;
 
 /// Bytes of commands in one entry before the next entry begins.
@@ -37,6 +39,8 @@ pub(crate) enum Proposal {
     Split(Vec<NewRegion>),
     /// Compaction of the log through a position.
     Compact(LogIndex, Term),
+    /// A change of members, and where the peers sit that it names.
+    Change(ConfChange, Vec<(PeerId, StoreId)>),
 }
 
 /// Whoever waits for a command.
@@ -54,6 +58,7 @@ enum Making {
     Commands { builder: CommandsBuilder, waiters: Vec<Waiter> },
     Split { new: Vec<NewRegion>, waiter: Waiter },
     Compact { index: LogIndex, term: Term },
+    Change { change: ConfChange, seats: Vec<(PeerId, StoreId)>, waiter: Waiter },
 }
 
 /// Commands that wait for the core's turn, in the order in which they came.
@@ -68,6 +73,15 @@ pub(super) struct Proposed {
 }
 
 impl Making {
+    /// Those who wait for it.
+    fn into_waiters(self) -> Vec<Waiter> {
+        match self {
+            Self::Commands { waiters, .. } => waiters,
+            Self::Split { waiter, .. } | Self::Change { waiter, .. } => vec![waiter],
+            Self::Compact { .. } => Vec::new(),
+        }
+    }
+
     fn empty() -> Self {
         Self::Commands { builder: CommandsBuilder::default(), waiters: Vec::new() }
     }
@@ -94,6 +108,7 @@ impl Pending {
                 self.make(epoch, Making::empty());
             }
             Proposal::Split(new) => self.make(epoch, Making::Split { new, waiter }),
+            Proposal::Change(change, seats) => self.make(epoch, Making::Change { change, seats, waiter }),
             Proposal::Compact(index, term) => {
                 self.make(epoch, Making::Compact { index, term });
                 let _ = waiter.send(Outcome::Done);
@@ -143,20 +158,41 @@ impl Peer {
                 Making::Commands { mut builder, waiters } => (builder.finish(header), waiters),
                 Making::Split { new, waiter } => (command::encode_split(header, &new), vec![waiter]),
                 Making::Compact { index, term } => (command::encode_compact(header, index, term), Vec::new()),
+                Making::Change { mut change, seats, waiter } => {
+                    change.context = command::encode_members(header, &seats);
+                    self.propose_by(vec![waiter], |node| node.propose_conf_change(&change));
+                    continue;
+                }
             };
-            self.propose_entry(data, waiters);
+            self.propose_by(waiters, |node| node.propose(data));
         }
     }
 
-    /// Lets go of everybody who waits: the core has failed, and nobody can say whether what they asked for will be found again.
-    pub(crate) fn abandon(&self) {
-        self.pending.take();
-        self.proposed.take();
+    /// Lets go of everybody who waits: nobody can say whether what was proposed is found again. What was not proposed was not done: who
+    /// asked for it is sent elsewhere, if there is an elsewhere.
+    pub(crate) fn abandon(&self, sends_elsewhere: bool) {
+        let pending = self.pending.take().0;
+        for waiter in pending.into_iter().flat_map(|dated| dated.making.into_waiters()) {
+            if sends_elsewhere {
+                let _ = waiter.send(Outcome::Refused(WireError::RegionNotFound(self.id)));
+            }
+        }
+        for waiter in self.proposed.take().into_iter().flat_map(|proposed| proposed.waiters) {
+            if sends_elsewhere {
+                let _ = waiter.send(Outcome::Refused(WireError::Undetermined));
+            }
+        }
+        self.drop_reads();
     }
 
-    fn propose_entry(&self, data: Bytes, waiters: Vec<Waiter>) {
+    /// Gives an entry to Raft, and notes who waits for it.
+    fn propose_by(
+        &self,
+        waiters: Vec<Waiter>,
+        propose: impl FnOnce(&mut RawNode<PeerStorage>) -> Result<(), RaftError>,
+    ) {
         let mut node = self.node.borrow_mut();
-        match node.propose(data) {
+        match propose(&mut node) {
             Ok(()) => {
                 let (index, term) = (node.last_index(), node.hard_state().term);
                 self.proposed.borrow_mut().push_back(Proposed { index, term, waiters });

@@ -72,7 +72,7 @@ impl Peer {
     ) -> Result<Option<ReadValue>, ShardError> {
         match self.get_cached(family, key) {
             Some(found) => found,
-            None => self.opened(self.tree.get(family, key).await?),
+            None => self.opened(self.tree().get(family, key).await?),
         }
     }
 
@@ -82,7 +82,7 @@ impl Peer {
         family: ColumnFamily,
         key: &[u8],
     ) -> Option<Result<Option<ReadValue>, ShardError>> {
-        self.tree.get_cached(family, key).map(|stored| self.opened(stored))
+        self.tree.borrow().get_cached(family, key).map(|stored| self.opened(stored))
     }
 
     /// The same as of a snapshot of this peer's tree.
@@ -109,7 +109,7 @@ impl Peer {
         end: &[u8],
         limits: ScanLimits,
     ) -> Result<Scanned, ShardError> {
-        scan(&self.tree, family, start, end, limits, self.stamp.tick()).await
+        scan(&self.tree(), family, start, end, limits, self.stamp.tick()).await
     }
 }
 

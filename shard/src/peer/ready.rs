@@ -7,7 +7,7 @@
 use super::Peer;
 use crate::storage::kind_byte;
 use pinion_engine::log::Record;
-use pinion_raft::{APPEND_THREAD, APPLY_THREAD, Message};
+use pinion_raft::{APPEND_THREAD, APPLY_THREAD, Message, Role};
 use pinion_types::RegionId;
 
 /// What one turn gives to the log for one peer.
@@ -52,6 +52,7 @@ impl Peer {
     pub(crate) fn collect(&self) -> Option<Turn> {
         self.queued.set(false);
         self.propose_pending();
+        self.ask_reads();
         self.take_ready()
     }
 
@@ -77,7 +78,14 @@ impl Peer {
                 _ => turn.messages.push(message),
             }
         }
+        let lost_leadership = ready.soft_state.is_some_and(|state| state.role != Role::Leader);
+        let read_states = std::mem::take(&mut ready.read_states);
         node.recycle(ready);
+        drop(node);
+        self.take_read_states(read_states.into_iter());
+        if lost_leadership {
+            self.drop_reads();
+        }
         Some(turn)
     }
 
@@ -109,7 +117,7 @@ impl Peer {
 
     /// Whether another turn would have something to do.
     pub(crate) fn has_work(&self) -> bool {
-        !self.pending.borrow().is_empty() || self.node.borrow().has_ready()
+        !self.pending.borrow().is_empty() || self.has_unasked_reads() || self.node.borrow().has_ready()
     }
 
     /// Marks the peer as being in the loop's list; whether it was not.

@@ -1,46 +1,46 @@
 //! From what the engine found of a region to a peer at work.
 
 use super::Peer;
+use super::members::conf_state;
 use super::propose::Pending;
 use crate::command;
-use crate::core::Shard;
+use crate::core::{RaftTiming, Shard};
 use crate::error::ShardError;
 use crate::meta::Meta;
 use crate::stamp::Stamp;
 use crate::storage::{PeerStorage, raft_entry};
 use pinion_capnp::WireError;
 use pinion_engine::RecoveredRegion;
-use pinion_raft::{ApplyAhead, ConfState, Config, HardState, RaftError, RawNode};
-use pinion_types::{LogIndex, PeerId, PeerRole, Region, Term};
+use pinion_raft::{ApplyAhead, Config, HardState, LeaseConfig, RaftError, RawNode};
+use pinion_types::{LogIndex, PeerId, Region};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Bytes of entries that are read from the log at a time.
 const REPLAY_BYTES_MAX: usize = 4 << 20;
 
 impl Peer {
     /// The peer of a region that the engine found or made: applies again what was committed and is not in the tree, and starts Raft.
-    pub(crate) async fn recover(shard: &Shard, found: RecoveredRegion) -> Result<Rc<Self>, ShardError> {
+    ///
+    /// `is_new`: it was just made, and has never promised or voted for anything.
+    pub(crate) async fn recover(
+        shard: &Shard,
+        found: RecoveredRegion,
+        is_new: bool,
+    ) -> Result<Rc<Self>, ShardError> {
         let id = found.id;
         let meta =
             Meta::decode(found.meta).map_err(|source| ShardError::MalformedMeta { region: id, source })?;
-        let Some(own) = meta.region.peer_on(shard.0.store) else {
-            return Err(ShardError::Identity(format!("region {id} has no peer on store {}", shard.0.store)));
-        };
+        let own = pinion_types::Peer { id: meta.own, store: shard.0.store, ..Default::default() };
         let log = shard.0.engine.log().clone();
         let (term, vote, commit) = found.hard_state;
         let hard_state = HardState { term, vote: PeerId(vote), commit };
         let storage = PeerStorage::new(log.clone(), id, hard_state, conf_state(&meta.region));
         let wanted = storage.wanted();
-        let mut config = Config::new(own.id);
+        let mut config = raft_config(own.id, &shard.0.limits.raft, is_new);
         config.applied = commit.max(found.tree.applied().0);
-        config.async_storage_writes = true;
-        config.apply_unpersisted = ApplyAhead::Yes;
-        config.timeout_source = Box::new(|range| {
-            let width = u64::try_from(range.len().max(1)).unwrap_or(1);
-            range.start + usize::try_from(pinion_runtime::random_u64() % width).unwrap_or(0)
-        });
         log::debug!(
             "core {}: region {id} [{:?}, {:?}) generation {}, flushed {}, commit {commit}, log {} to {}, term {term}",
             shard.0.core,
@@ -60,7 +60,12 @@ impl Peer {
             node: RefCell::new(node),
             wanted,
             applied: Cell::new(found.tree.applied()),
-            tree: found.tree,
+            tree: RefCell::new(found.tree),
+            changed_at: Cell::new(meta.changed_at),
+            seats: RefCell::default(),
+            reads: RefCell::default(),
+            gone: Cell::new(false),
+            deaf: Cell::new(false),
             stamp: Stamp::new(meta.stamp_ms),
             pending: RefCell::new(Pending::default()),
             proposed: RefCell::default(),
@@ -119,13 +124,7 @@ impl Peer {
 
     /// The description of a region with this peer's stamp.
     pub(crate) fn meta_of(&self, region: &Region) -> Meta {
-        Meta { region: region.clone(), stamp_ms: self.stamp.get() }
-    }
-
-    /// The region after a split, whose entry stands at `position`.
-    pub(crate) fn set_region(&self, region: Region, position: (LogIndex, Term)) {
-        *self.region.borrow_mut() = region;
-        self.wrote(position);
+        Meta { region: region.clone(), stamp_ms: self.stamp.get(), changed_at: self.changed_at.get(), own: self.replica.id }
     }
 
     /// What a caller with another epoch learns.
@@ -146,8 +145,25 @@ fn raft_error(region: pinion_types::RegionId, error: &RaftError) -> ShardError {
     ShardError::Raft { region, what: error.to_string() }
 }
 
-/// The configuration that a region's peers make.
-fn conf_state(region: &Region) -> ConfState {
-    let with = |role| region.peers.iter().filter(move |peer| peer.role == role).map(|peer| peer.id).collect();
-    ConfState { voters: with(PeerRole::Voter), learners: with(PeerRole::Learner), ..ConfState::default() }
+/// How every peer's Raft is set up.
+fn raft_config(own: PeerId, timing: &RaftTiming, is_new: bool) -> Config {
+    Config {
+        election_tick: timing.election_ticks,
+        heartbeat_tick: timing.heartbeat_ticks,
+        async_storage_writes: true,
+        apply_unpersisted: ApplyAhead::Yes,
+        // A command carries the stamp and the epoch of the leader that it was given to.
+        disable_proposal_forwarding: true,
+        lease: Some(LeaseConfig {
+            promise: timing.promise(),
+            drift_max: timing.drift_max(),
+            is_new,
+            clock: Rc::new(|| Duration::from_nanos(pinion_runtime::now().as_nanos())),
+        }),
+        timeout_source: Box::new(|range| {
+            let width = u64::try_from(range.len().max(1)).unwrap_or(1);
+            range.start + usize::try_from(pinion_runtime::random_u64() % width).unwrap_or(0)
+        }),
+        ..Config::new(own)
+    }
 }

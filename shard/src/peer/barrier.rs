@@ -1,0 +1,129 @@
+//! Which state a read may be answered from: a leader's own at once while its lease lasts, otherwise what was committed when a quorum has
+//! confirmed that it still leads.
+//!
+//! Readers that come in one turn of the core share one question to the quorum.
+
+use super::Peer;
+use bytes::Bytes;
+use pinion_raft::ReadState;
+use pinion_runtime::mailbox::oneshot;
+use pinion_types::LogIndex;
+
+/// Ticks after which a question that nobody answered is given up; its readers ask again, perhaps elsewhere.
+const PATIENCE_TICKS: u32 = 40;
+
+type Reader = oneshot::Sender<()>;
+
+/// Readers that wait for their index. Dropping one tells it to ask again.
+#[derive(Default)]
+pub(super) struct Reads {
+    questions: u64,
+    unasked: Vec<Reader>,
+    /// By the question's number, oldest first.
+    asked: Vec<Question>,
+    /// Readers whose index is known and not applied here yet.
+    waiting: Vec<(LogIndex, Vec<Reader>)>,
+}
+
+struct Question {
+    number: u64,
+    ticks_left: u32,
+    readers: Vec<Reader>,
+}
+
+impl Reads {
+    /// Nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unasked.is_empty() && self.asked.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Time passes.
+    pub(super) fn tick(&mut self) {
+        for question in &mut self.asked {
+            question.ticks_left -= 1;
+        }
+        self.asked.retain(|question| question.ticks_left > 0);
+    }
+
+    fn tell(readers: Vec<Reader>) {
+        for reader in readers {
+            // Who gave up does not hear it.
+            let _ = reader.send(());
+        }
+    }
+}
+
+impl Peer {
+    /// Whether a read that begins now may be answered from the tree as it is.
+    pub(crate) fn reads_at_once(&self) -> bool {
+        if self.is_alone() {
+            return true;
+        }
+        let lease = self.node.borrow().lease_read_index();
+        lease.is_some_and(|index| index <= self.applied.get().0)
+    }
+
+    /// Asks for the word of a quorum. Resolves when the tree has all that was acknowledged before this call; canceled when leadership was lost,
+    /// or nobody answered. The peer needs a turn.
+    pub(crate) fn confirm_read(&self) -> oneshot::Receiver<()> {
+        let (reader, confirmed) = oneshot::channel();
+        self.reads.borrow_mut().unasked.push(reader);
+        confirmed
+    }
+
+    /// Whether readers wait for the peer's next turn.
+    pub(super) fn has_unasked_reads(&self) -> bool {
+        !self.reads.borrow().unasked.is_empty()
+    }
+
+    /// Asks for the index of everybody who came since the last turn.
+    pub(super) fn ask_reads(&self) {
+        let mut reads = self.reads.borrow_mut();
+        if reads.unasked.is_empty() {
+            return;
+        }
+        reads.questions += 1;
+        let (number, readers) = (reads.questions, std::mem::take(&mut reads.unasked));
+        let context = Bytes::copy_from_slice(&number.to_le_bytes());
+        // Who can't be asked for is dropped with its readers.
+        if self.is_leader() && self.node.borrow_mut().read_index(context).is_ok() {
+            reads.asked.push(Question { number, ticks_left: PATIENCE_TICKS, readers });
+        }
+    }
+
+    /// Takes the answers.
+    pub(super) fn take_read_states(&self, states: impl Iterator<Item = ReadState>) {
+        let mut reads = self.reads.borrow_mut();
+        for ReadState { index, context } in states {
+            let Ok(number) = <[u8; 8]>::try_from(&context[..]).map(u64::from_le_bytes) else { continue };
+            let Some(place) = reads.asked.iter().position(|question| question.number == number) else {
+                continue;
+            };
+            let readers = reads.asked.remove(place).readers;
+            if index <= self.applied.get().0 {
+                Reads::tell(readers);
+            } else {
+                reads.waiting.push((index, readers));
+            }
+        }
+    }
+
+    /// Lets those read whose index is applied now.
+    pub(super) fn release_reads(&self) {
+        let mut reads = self.reads.borrow_mut();
+        if reads.waiting.is_empty() {
+            return;
+        }
+        let applied = self.applied.get().0;
+        for (_, readers) in reads.waiting.extract_if(.., |(index, _)| *index <= applied) {
+            Reads::tell(readers);
+        }
+    }
+
+    /// Sends every reader away: this peer no longer leads.
+    pub(super) fn drop_reads(&self) {
+        let mut reads = self.reads.borrow_mut();
+        reads.unasked.clear();
+        reads.asked.clear();
+    }
+}
