@@ -93,6 +93,7 @@ impl Tree {
     /// As [`compact_once`](Self::compact_once).
     pub async fn compact_step(&self, budget: u64) -> Result<CompactionStep, Error> {
         let turn = self.0.compactor.turn.take().await;
+        self.check_not_retired()?;
         let job = self.0.compactor.job.take();
         let (version, options) = (self.version(), &self.0.env.options);
         let step = match job {

@@ -5,6 +5,7 @@
 //! - [`maintenance`]: which tree to flush or compact next;
 //! - [`examine()`]: a stopped store as a start would find it;
 //! - [`region`]: a region that is open, and who has it;
+//! - [`removal`]: removing regions, and what nobody owns;
 //! - [`Statistics`], counters of all that;
 //! - [`structure`]: steps that touch several trees or streams: making regions, splitting, moving between cores.
 //!
@@ -20,12 +21,14 @@ mod manifest_file;
 mod open;
 mod options;
 mod region;
+mod removal;
 mod statistics;
 mod structure;
 
 pub use examine::{ExaminedRegion, ExaminedStore, examine};
 pub use open::{Opening, RecoveredRegion};
 pub use options::{EngineOptions, core_directory, cores_directory, regions_directory};
+pub use removal::remove_strays;
 pub use statistics::Statistics;
 pub use structure::{NewTree, PackedRegion};
 

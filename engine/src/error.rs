@@ -198,6 +198,9 @@ pub enum Error {
         "an edit of a tree's manifest failed before; the tree neither flushes nor compacts until the store is started anew"
     )]
     ManifestUncertain,
+    /// The region has another tree by now, or none.
+    #[error("the tree was replaced or removed: it is neither flushed nor compacted any more")]
+    TreeRetired,
     /// Something that cannot fail failed.
     #[error("{what}; this is a bug")]
     Internal {

@@ -14,6 +14,6 @@ pub mod tree;
 pub use compaction::CompactionStep;
 pub use engine::{
     Engine, EngineOptions, ExaminedRegion, ExaminedStore, NewTree, Opening, PackedRegion, RecoveredRegion,
-    Statistics, core_directory, cores_directory, examine, regions_directory,
+    Statistics, core_directory, cores_directory, examine, regions_directory, remove_strays,
 };
 pub use error::{Error, Result};

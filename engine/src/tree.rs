@@ -111,6 +111,8 @@ pub(crate) struct Inner {
     pub(crate) flushed_mark: Cell<u64>,
     /// Whether it is unknown what the manifest says.
     uncertain: Cell<bool>,
+    /// The region has another tree now, or none.
+    retired: Cell<bool>,
     /// The tree key of the lookup at hand.
     key: RefCell<Vec<u8>>,
 }
@@ -143,7 +145,7 @@ impl Tree {
     ) -> Result<Self, Error> {
         let files = Rc::new(Files::new(directory, state.next_file));
         files.remove_strays(&state).await?;
-        let version = Version::open(&state, files.directory(), &env.cache, &files).await?;
+        let version = Version::open(&state, &files.directory(), &env.cache, &files).await?;
         let active = Rc::new(Memtable::new(state.applied(), state.last_sequence));
         let view = View { active, rotated: Vec::new(), version: Rc::new(version) };
         Ok(Self(Rc::new(Inner {
@@ -159,6 +161,7 @@ impl Tree {
             mark: Cell::new(0),
             flushed_mark: Cell::new(0),
             uncertain: Cell::new(false),
+            retired: Cell::new(false),
             key: RefCell::default(),
         })))
     }
@@ -328,6 +331,23 @@ impl Tree {
         Ok(())
     }
 
+    /// Ends the tree's part: the region has another, or none. Nothing of it becomes durable any more, neither tables nor edits; who has it reads
+    /// on, and writes to memory that goes with it. Its tables become obsolete, each with its last reader. Gives its files, which are gone
+    /// when nobody else has them.
+    pub(crate) async fn retire(&self) -> Rc<Files> {
+        self.0.retired.set(true);
+        self.0.compactor.abandon().await;
+        for table in self.version().tables() {
+            table.set_obsolete();
+        }
+        self.0.files.clone()
+    }
+
+    /// What a retired tree answers who would change its manifest or its files.
+    pub(crate) fn check_not_retired(&self) -> Result<(), Error> {
+        if self.0.retired.get() { Err(Error::TreeRetired) } else { Ok(()) }
+    }
+
     /// Gives up the compaction that is under way, if one is.
     pub(crate) async fn give_compaction_up(&self) {
         self.0.compactor.abandon().await;
@@ -367,6 +387,7 @@ impl Tree {
         flushed: Option<&Flushed>,
     ) -> Result<(), Error> {
         let turn = self.0.committing.take().await;
+        self.check_not_retired()?;
         if self.0.uncertain.get() {
             return Err(Error::ManifestUncertain);
         }

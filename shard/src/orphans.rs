@@ -4,12 +4,12 @@
 //! regions to the cores that there are, as [`crate::relocate`] moves them: the new owner's log decides. When a log is empty its
 //! directory gets another name in one step and is then removed, so that a crash in between leaves nothing that looks like a log.
 //!
-//! A region's directory without a record in any log was left by a split that a crash cut short; it is removed.
+//! A region's directory without a record in any log was left by a step that a crash cut short; the engine removes it.
 
 use crate::core::{Parts, Shard};
 use crate::error::ShardError;
 use crate::peer::Peer;
-use pinion_engine::{EngineOptions, Opening, core_directory, cores_directory, regions_directory};
+use pinion_engine::{EngineOptions, Opening, core_directory, cores_directory};
 use pinion_runtime::fs;
 use pinion_types::map::HashMap;
 use pinion_types::{CoreId, RegionId};
@@ -46,23 +46,6 @@ pub(crate) async fn open_orphans(options: &EngineOptions, cores: usize) -> Resul
     }
     orphans.sort_by_key(|orphan| orphan.core);
     Ok(orphans)
-}
-
-/// Removes the directories of regions that nobody owns.
-pub(crate) async fn remove_strays(
-    data_dir: &Path,
-    owners: &HashMap<RegionId, CoreId>,
-) -> Result<(), ShardError> {
-    let directory = regions_directory(data_dir);
-    for name in names(&directory).await? {
-        let path = directory.join(&name);
-        match name.parse::<u64>() {
-            Ok(id) if owners.contains_key(&RegionId(id)) => {}
-            Ok(_) => remove(&path).await?,
-            Err(_) => log::warn!("{} is not a region's directory, and is left alone", path.display()),
-        }
-    }
-    Ok(())
 }
 
 async fn names(directory: &Path) -> Result<Vec<String>, ShardError> {

@@ -60,7 +60,7 @@ impl Shard {
             early.agree_on_owners(&sender, &opening, &structures.tombstones, &orphans).await?;
         if core == CoreId(0) {
             // The others wait for the identity: nothing is made meanwhile.
-            orphans::remove_strays(&data_dir, &owners).await?;
+            pinion_engine::remove_strays(&data_dir, |region| owners.contains_key(&region)).await?;
         }
         let identity = early.agree_on_identity(&sender, structures.identity).await?;
         let is_new = structures.identity.is_none() && core == CoreId(0);

@@ -30,6 +30,7 @@ impl Coverage {
         engine.splits += other.splits;
         engine.moves += other.moves;
         engine.regions_created += other.regions_created;
+        engine.regions_removed += other.regions_removed;
         engine.segments_reused += other.segments_reused;
         engine.records_rewritten += other.records_rewritten;
     }

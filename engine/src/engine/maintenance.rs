@@ -67,7 +67,7 @@ pub(crate) struct Maintenance {
     disk_full: Cell<bool>,
     /// The disk has room for little more than what is to be flushed.
     short_of_space: Cell<bool>,
-    /// Tasks that flush or compact and have not ended.
+    /// Tasks that flush, compact or remove and have not ended.
     running: Cell<usize>,
     failures: Cell<u64>,
 }
@@ -75,6 +75,15 @@ pub(crate) struct Maintenance {
 impl Maintenance {
     pub(crate) fn ring(&self) {
         self.work.ring();
+    }
+
+    /// A task begins whose end a closing engine waits for.
+    pub(crate) fn begin_task(&self) {
+        self.running.update(|running| running + 1);
+    }
+
+    pub(crate) fn end_task(&self) {
+        self.running.update(|running| running - 1);
     }
 
     /// Whether the last flush found no room on the disk, or the next might find none.
@@ -86,13 +95,14 @@ impl Maintenance {
 impl Engine {
     /// Starts the tasks that flush and compact.
     pub(crate) fn start_maintenance(&self) {
-        self.0.maintenance.running.set(2);
+        self.0.maintenance.begin_task();
+        self.0.maintenance.begin_task();
         spawn_in(Lane::Throughput, self.clone().flush_loop());
         spawn_in(Lane::Throughput, self.clone().compact_loop());
         spawn_in(Lane::Throughput, self.clone().space_loop());
     }
 
-    /// Lets the tasks that flush and compact end what they are at, and waits until they have: from here on nothing touches the trees' files.
+    /// Lets the tasks that flush, compact and remove end what they are at, and waits until they have: from here on nothing touches the trees' files.
     pub(crate) async fn stop_maintenance(&self) {
         self.0.closing.set(true);
         self.0.maintenance.ring();
@@ -218,7 +228,7 @@ impl Engine {
             let flushed = self.flush(&region).await;
             self.note(&flushed, "flush", &region).await;
         }
-        self.0.maintenance.running.update(|running| running - 1);
+        self.0.maintenance.end_task();
     }
 
     async fn compact_loop(self) {
@@ -233,7 +243,7 @@ impl Engine {
             drop(busy);
             self.note(&compacted, "compaction", &region).await;
         }
-        self.0.maintenance.running.update(|running| running - 1);
+        self.0.maintenance.end_task();
     }
 
     /// One compaction, to its end unless the engine closes or a structural step wants the region: then it goes on later, or is given up.

@@ -11,6 +11,7 @@ pub(crate) struct Counters {
     pub(crate) splits: Cell<u64>,
     pub(crate) moves: Cell<u64>,
     pub(crate) regions_created: Cell<u64>,
+    pub(crate) regions_removed: Cell<u64>,
 }
 
 /// Adds one.
@@ -33,6 +34,8 @@ pub struct Statistics {
     pub moves: u64,
     /// Regions made one by one.
     pub regions_created: u64,
+    /// Regions removed.
+    pub regions_removed: u64,
     /// Log segments made of files that had been segments before.
     pub segments_reused: u64,
     /// Log records written again, so that an old segment could go.
@@ -51,6 +54,7 @@ impl super::Engine {
             splits: counters.splits.get(),
             moves: counters.moves.get(),
             regions_created: counters.regions_created.get(),
+            regions_removed: counters.regions_removed.get(),
             segments_reused,
             records_rewritten,
         }

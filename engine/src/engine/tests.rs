@@ -2,7 +2,7 @@
 
 mod regions;
 
-use super::{Engine, EngineOptions, NewTree, Opening, RecoveredRegion};
+use super::{Engine, EngineOptions, NewTree, Opening, RecoveredRegion, regions_directory, remove_strays};
 use crate::batch::WriteBatch;
 use crate::log::{Durability, LogConfig, Record};
 use crate::tree::{IterOptions, Tree, TreeIterator, TreeOptions};
@@ -54,6 +54,9 @@ async fn start() -> Started {
     fs::create_dir_durably("/", "store").await.unwrap();
     let opening = Opening::open(options()).await.unwrap();
     let structures = opening.structures().to_vec();
+    let owned = opening.streams();
+    let is_owned = |id| owned.iter().any(|(owned, _)| *owned == id);
+    remove_strays("/store".as_ref(), is_owned).await.unwrap();
     let (engine, regions) = opening.finish(|_| true).await.unwrap();
     for region in &regions {
         replay(&engine, region).await;
@@ -128,6 +131,12 @@ async fn collect(mut iterator: TreeIterator) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// The content that [`write`] makes.
 fn pairs(keys: std::ops::Range<u64>, value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     keys.map(|number| (key(number), value.to_vec())).collect()
+}
+
+/// What is in the directory of the regions.
+async fn directories() -> Vec<String> {
+    let found = fs::read_dir(regions_directory("/store".as_ref())).await.unwrap();
+    found.into_iter().map(|entry| entry.name).collect()
 }
 
 /// Runs a test on a host of its own.

@@ -26,7 +26,7 @@ enum Rewrite {
 
 impl Log {
     /// Frees what can be freed.
-    pub(super) fn reclaim(&self) {
+    pub(crate) fn reclaim(&self) {
         loop {
             if self.0.reclaiming.get() || self.failure().is_some() {
                 return;

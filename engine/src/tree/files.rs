@@ -5,27 +5,45 @@ use crate::manifest::{TreeState, table_file_name, table_file_number};
 use pinion_runtime::fs;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A tree's directory.
 pub(crate) struct Files {
-    directory: PathBuf,
+    directory: RefCell<PathBuf>,
     next: Cell<u64>,
     /// Files that nobody reads any more. Bounded by the files that there are.
     obsolete: RefCell<Vec<u64>>,
+    /// The files are somebody else's, or nobody knows whose.
+    given_up: Cell<bool>,
 }
 
 impl Files {
     pub(crate) fn new(directory: PathBuf, next: u64) -> Self {
-        Self { directory, next: Cell::new(next), obsolete: RefCell::default() }
+        Self {
+            directory: RefCell::new(directory),
+            next: Cell::new(next),
+            obsolete: RefCell::default(),
+            given_up: Cell::new(false),
+        }
     }
 
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.directory.borrow().clone()
+    }
+
+    /// The directory has another name now.
+    pub(crate) fn move_to(&self, directory: PathBuf) {
+        *self.directory.borrow_mut() = directory;
+    }
+
+    /// From here on no file is removed.
+    pub(crate) fn give_up(&self) {
+        self.given_up.set(true);
+        self.obsolete.take();
     }
 
     pub(crate) fn path(&self, file: u64) -> PathBuf {
-        self.directory.join(table_file_name(file))
+        self.directory.borrow().join(table_file_name(file))
     }
 
     /// No file has this number or a higher one.
@@ -41,7 +59,9 @@ impl Files {
     }
 
     pub(crate) fn add_obsolete(&self, file: u64) {
-        self.obsolete.borrow_mut().push(file);
+        if !self.given_up.get() {
+            self.obsolete.borrow_mut().push(file);
+        }
     }
 
     pub(crate) fn has_obsolete(&self) -> bool {
@@ -72,13 +92,13 @@ impl Files {
 
     /// Removes tables in the directory that the state does not name: what a crash left behind.
     pub(crate) async fn remove_strays(&self, state: &TreeState) -> Result<(), Error> {
-        let entries =
-            fs::read_dir(&self.directory).await.map_err(|error| Error::io(&self.directory, error))?;
+        let directory = self.directory();
+        let entries = fs::read_dir(&directory).await.map_err(|error| Error::io(&directory, error))?;
         for entry in entries {
             let stray = table_file_number(&entry.name)
                 .is_some_and(|file| !entry.is_dir && state.tables.iter().all(|table| table.file != file));
             if stray {
-                let path = self.directory.join(&entry.name);
+                let path = directory.join(&entry.name);
                 fs::remove_file(&path).await.map_err(|error| Error::io(&path, error))?;
             }
         }
@@ -87,6 +107,7 @@ impl Files {
 
     /// Makes the names of new files durable.
     pub(crate) async fn sync(&self) -> Result<(), Error> {
-        fs::sync_dir(&self.directory).await.map_err(|error| Error::io(&self.directory, error))
+        let directory = self.directory();
+        fs::sync_dir(&directory).await.map_err(|error| Error::io(&directory, error))
     }
 }

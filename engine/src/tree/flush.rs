@@ -35,6 +35,7 @@ impl Tree {
     /// When a table cannot be written, for want of room for instance, or when the manifest's edit fails. The tree is then as it was, and in
     /// the first case the flush can be tried again.
     pub async fn flush(&self) -> Result<(), Error> {
+        self.check_not_retired()?;
         // What comes from here on may not be durable in the log.
         self.rotate();
         let (applied, last_sequence, mark) = (self.applied(), self.last_sequence(), self.0.mark.get());

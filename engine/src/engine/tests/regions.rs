@@ -1,7 +1,8 @@
-//! Regions are made.
+//! Regions are made and removed.
 
 use super::*;
 use crate::Error;
+use std::time::Duration;
 
 const MADE: RegionId = RegionId(9);
 
@@ -86,4 +87,125 @@ fn what_the_log_held_under_a_new_regions_id_is_void() {
         assert_eq!(found.region(MADE).unwrap().generation, 4);
         assert_eq!(found.engine.log().last_index(MADE), LogIndex(0));
     });
+}
+
+const TOMBSTONE: Bytes = Bytes::from_static(b"region 9 is gone");
+
+/// A store with a second region, which has tables and what is not flushed.
+async fn start_with_second() -> Started {
+    let mut started = start_with_first().await;
+    let engine = &started.engine;
+    started
+        .regions
+        .push(engine.create_region(new_tree(MADE), Default::default(), Default::default()).await.unwrap());
+    write(engine, MADE, 0..150, b"value").await;
+    engine.flush_region(MADE).await.unwrap();
+    write(engine, MADE, 150..200, b"value").await;
+    started
+}
+
+#[test]
+fn a_region_is_there_or_its_tombstone_is() {
+    cut_at_every_operation(
+        start_with_second,
+        async move |engine, done| {
+            engine.remove_region(MADE, TOMBSTONE).await.unwrap();
+            done.set(true);
+            assert_eq!(engine.statistics().regions_removed, 1);
+            // The files go in the background.
+            pinion_runtime::sleep(Duration::from_millis(100)).await;
+        },
+        async move |found, was_done| {
+            assert_eq!(content(&found.region(FIRST).unwrap().tree).await, pairs(0..20, b"first"));
+            let has_tombstone = found.structures.contains(&TOMBSTONE);
+            if let Some(region) = found.region(MADE) {
+                assert!(!was_done && !has_tombstone, "it was removed durably");
+                assert_eq!(content(&region.tree).await, pairs(0..200, b"value"));
+                return;
+            }
+            assert!(has_tombstone);
+            assert_eq!(directories().await, ["1"], "nothing is left of it");
+            let log = found.engine.log();
+            assert_eq!((log.last_index(MADE), log.hard_state(MADE)), Default::default());
+            let again =
+                found.engine.create_region(new_tree(MADE), Default::default(), Default::default()).await;
+            assert_eq!(content(&again.unwrap().tree).await, []);
+            write(&found.engine, MADE, 0..3, b"again").await;
+            found.engine.close().await.unwrap();
+            let found = start().await;
+            assert!(found.structures.contains(&TOMBSTONE));
+            assert_eq!(content(&found.region(MADE).unwrap().tree).await, pairs(0..3, b"again"));
+        },
+    );
+}
+
+#[test]
+fn who_reads_a_removed_region_reads_on_and_then_its_files_go() {
+    simulated(4, async || {
+        let Started { engine, regions, .. } = start_with_second().await;
+        let tree = engine.tree(MADE).unwrap();
+        let mut iterator = tree.iter(Values, b"", b"", IterOptions::default());
+        assert!(iterator.seek(&key(70)).await.unwrap());
+        engine.remove_region(MADE, TOMBSTONE).await.unwrap();
+        assert!(engine.tree(MADE).is_none());
+        // What comes later to the old tree goes nowhere.
+        let mut batch = WriteBatch::new();
+        batch.put(Values, &key(999), b"late");
+        tree.write(&batch, (LogIndex(201), TERM));
+        assert!(matches!(tree.flush().await, Err(Error::TreeRetired)));
+        assert!(matches!(tree.compact_once().await, Err(Error::TreeRetired)));
+        engine.create_region(new_tree(MADE), Default::default(), Default::default()).await.unwrap();
+        write(&engine, MADE, 0..300, b"new").await;
+        engine.flush_region(MADE).await.unwrap();
+        assert!(directories().await.len() > 2, "the old tables are read");
+        for (key, value) in &pairs(70..200, b"value") {
+            assert_eq!((iterator.key(), iterator.value()), (&key[..], &value[..]));
+            iterator.next().await.unwrap();
+        }
+        drop((iterator, tree, regions));
+        pinion_runtime::sleep(Duration::from_millis(200)).await;
+        assert_eq!(directories().await, ["1", "9"], "with the last reader the files go");
+        assert_eq!(content(&engine.tree(MADE).unwrap()).await, pairs(0..300, b"new"));
+        engine.close().await.unwrap();
+        let found = start().await;
+        assert_eq!(content(&found.region(MADE).unwrap().tree).await, pairs(0..300, b"new"));
+    });
+}
+
+#[test]
+fn a_removal_that_is_refused_changes_nothing() {
+    simulated(5, async || {
+        let Started { engine, .. } = start_with_second().await;
+        let too_large = Bytes::from(vec![0; 100 << 10]);
+        let refused = engine.remove_region(MADE, too_large).await;
+        assert!(matches!(refused, Err(Error::RecordTooLarge { .. })));
+        write(&engine, MADE, 200..300, b"value").await;
+        engine.flush_region(MADE).await.unwrap();
+        assert_eq!(content(&engine.tree(MADE).unwrap()).await, pairs(0..300, b"value"));
+        let unknown = engine.remove_region(RegionId(77), TOMBSTONE).await;
+        assert!(matches!(unknown, Err(Error::NoSuchRegion { region: RegionId(77) })));
+    });
+}
+
+#[test]
+fn a_region_is_removed_between_flushes_and_compactions() {
+    for seed in 0..20 {
+        simulated(seed, async move || {
+            let Started { engine, .. } = start_with_second().await;
+            write(&engine, MADE, 0..20 * seed, b"other").await;
+            let flushing = {
+                let engine = engine.clone();
+                pinion_runtime::spawn(async move { engine.flush_region(MADE).await })
+            };
+            pinion_runtime::sleep(Duration::from_micros(seed * 30)).await;
+            engine.remove_region(MADE, TOMBSTONE).await.unwrap();
+            let flushed = flushing.await;
+            assert!(matches!(flushed, Ok(()) | Err(Error::NoSuchRegion { .. })), "{flushed:?}");
+            write(&engine, FIRST, 0..300, b"later").await;
+            engine.close().await.unwrap();
+            let found = start().await;
+            assert!(found.region(MADE).is_none(), "nothing came into the log behind the removal");
+            assert_eq!(content(&found.region(FIRST).unwrap().tree).await, pairs(0..300, b"later"));
+        });
+    }
 }
