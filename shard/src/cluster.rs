@@ -89,7 +89,9 @@ impl Shard {
         for _ in 0..ASKED_MAX {
             let answer = match self.cluster_call(ClusterCall::AllocateIds(count)).await {
                 Ok(ClusterReply::Ids(first)) => Ok(first),
-                Ok(_) => Err(WireError::Internal("a call for ids was answered with something else".to_owned())),
+                Ok(_) => {
+                    Err(WireError::Internal("a call for ids was answered with something else".to_owned()))
+                }
                 Err(WireError::NotLeader { leader: Some(leader), .. }) if leader.store != self.0.store => {
                     self.0.links.allocate_ids(leader.store, count).await
                 }
@@ -134,12 +136,7 @@ impl Shard {
     }
 
     /// Takes a store in; one that asks again under the same token gets the same id.
-    async fn enter(
-        &self,
-        peer: &Rc<Peer>,
-        token: u64,
-        addresses: Vec<String>,
-    ) -> Result<StoreId, WireError> {
+    async fn enter(&self, peer: &Rc<Peer>, token: u64, addresses: Vec<String>) -> Result<StoreId, WireError> {
         check_addresses(&addresses)?;
         for _ in 0..TRIES_MAX {
             let entries = self.entries(peer).await?;
@@ -196,12 +193,8 @@ impl Shard {
     async fn entries(&self, peer: &Rc<Peer>) -> Result<Vec<(StoreId, StoreEntry)>, WireError> {
         self.wait_until_readable(peer).await?;
         let (start, end) = book::stores_range();
-        let limits = ScanLimits {
-            pairs: book::STORES_MAX,
-            bytes: BOOK_BYTES_MAX,
-            keys_only: false,
-            reverse: false,
-        };
+        let limits =
+            ScanLimits { pairs: book::STORES_MAX, bytes: BOOK_BYTES_MAX, keys_only: false, reverse: false };
         let scanned = peer.scan(ColumnFamily::Default, &start, &end, limits).await;
         let scanned = scanned.map_err(|error| service::wire_error(&error))?;
         let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
@@ -213,7 +206,8 @@ impl Shard {
 
     async fn read_book(&self, peer: &Rc<Peer>, key: &[u8]) -> Result<Option<Bytes>, WireError> {
         self.wait_until_readable(peer).await?;
-        let found = peer.get(ColumnFamily::Default, key).await.map_err(|error| service::wire_error(&error))?;
+        let found =
+            peer.get(ColumnFamily::Default, key).await.map_err(|error| service::wire_error(&error))?;
         Ok(found.map(|found| Bytes::copy_from_slice(&found)))
     }
 

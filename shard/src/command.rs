@@ -364,11 +364,12 @@ mod tests {
         assert_eq!(commands[0], Command::Write(Bytes::from_static(b"batch")));
         assert!(matches!(&commands[1], Command::CompareAndSwap(cas) if cas.expected.is_none()));
 
-        let new = vec![NewRegion { id: RegionId(8), peers: vec![PeerId(9), PeerId(10)], start: b"rm".to_vec() }];
+        let new =
+            vec![NewRegion { id: RegionId(8), peers: vec![PeerId(9), PeerId(10)], start: b"rm".to_vec() }];
         assert_eq!(decode(&encode_split(HEADER, &new)).unwrap().1, Body::Split(new));
         let seats = vec![(PeerId(4), StoreId(2)), (PeerId(7), StoreId(3))];
         assert_eq!(decode_members(&encode_members(HEADER, &seats)).unwrap(), (HEADER, seats));
-        assert!(decode_members(&commands()).is_err());
+        assert!(decode_members(&self::commands()).is_err());
         let compact = encode_compact(HEADER, LogIndex(4), Term(2));
         assert_eq!(decode(&compact).unwrap().1, Body::Compact(LogIndex(4), Term(2)));
     }

@@ -57,7 +57,11 @@ impl Identity {
                 Self::KIND
             )));
         }
-        Ok(Self { cluster: bytes.get_u64_le(), store: StoreId(bytes.get_u64_le()), token: bytes.get_u64_le() })
+        Ok(Self {
+            cluster: bytes.get_u64_le(),
+            store: StoreId(bytes.get_u64_le()),
+            token: bytes.get_u64_le(),
+        })
     }
 }
 

@@ -37,8 +37,8 @@ pub mod structures;
 pub mod value;
 
 pub use admin::StoreAdmin;
-pub use book::StoreEntry;
 pub use admission::AdmissionLimits;
+pub use book::StoreEntry;
 pub use core::{RaftTiming, Shard, ShardLimits};
 pub use error::ShardError;
 pub use start::{CorePort, ports};

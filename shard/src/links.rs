@@ -19,7 +19,11 @@ impl Links {
     }
 
     /// Asks another store for ids.
-    pub(crate) async fn allocate_ids(&self, _store: StoreId, _count: u64) -> Result<u64, pinion_capnp::WireError> {
+    pub(crate) async fn allocate_ids(
+        &self,
+        _store: StoreId,
+        _count: u64,
+    ) -> Result<u64, pinion_capnp::WireError> {
         Err(pinion_capnp::WireError::ShuttingDown)
     }
 

@@ -153,7 +153,8 @@ impl Shard {
             }
             let lagging = peer.lagging(LAG_MAX);
             let region = peer.region().clone();
-            let lags = |store: &StoreId| region.peer_on(*store).is_some_and(|peer| lagging.contains(&peer.id));
+            let lags =
+                |store: &StoreId| region.peer_on(*store).is_some_and(|peer| lagging.contains(&peer.id));
             if !stores.iter().any(lags) {
                 return Ok(());
             }
@@ -183,9 +184,8 @@ impl Shard {
             return Err(WireError::invalid(format!("region {} would have no voter left", region.id)));
         }
         let lost = peer.unreachable();
-        let is_reached = |store: &&StoreId| {
-            region.peer_on(**store).is_none_or(|member| !lost.contains(&member.id))
-        };
+        let is_reached =
+            |store: &&StoreId| region.peer_on(**store).is_none_or(|member| !lost.contains(&member.id));
         let reached = voters.iter().filter(is_reached).count();
         if reached * 2 <= voters.len() {
             return Err(WireError::invalid(format!(
@@ -245,7 +245,10 @@ impl Shard {
 
 fn check_wishes(region: &Region, wishes: &[(StoreId, Wish)]) -> Result<(), WireError> {
     if wishes.is_empty() || wishes.len() > CHANGES_MAX {
-        return Err(WireError::invalid(format!("1 to {CHANGES_MAX} changes at a time, not {}", wishes.len())));
+        return Err(WireError::invalid(format!(
+            "1 to {CHANGES_MAX} changes at a time, not {}",
+            wishes.len()
+        )));
     }
     for (place, (store, wish)) in wishes.iter().enumerate() {
         if wishes[..place].iter().any(|(other, _)| other == store) {

@@ -3,8 +3,8 @@
 use crate::cluster::{ClusterAnswer, ClusterCall};
 use crate::relocate::Luggage;
 use crate::router::Route;
-use bytes::Bytes;
 use crate::structures::Tombstone;
+use bytes::Bytes;
 use pinion_capnp::link::RegionMessage;
 use pinion_capnp::{RawAnswer, RawRequest, RegionInfo, WireError};
 use pinion_runtime::mailbox::oneshot;

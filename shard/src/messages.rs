@@ -96,9 +96,8 @@ impl Shard {
         if peer.is_deaf() {
             return;
         }
-        let is_removed = !peer.is_blank()
-            && message.epoch.conf_ver < conf_ver
-            && !peer.has_member(message.from.id);
+        let is_removed =
+            !peer.is_blank() && message.epoch.conf_ver < conf_ver && !peer.has_member(message.from.id);
         if is_removed {
             return self.tell_removed(&peer, &message);
         }
@@ -153,8 +152,7 @@ impl Shard {
     pub(crate) async fn make_blank(&self, region: RegionId, own: PeerId) -> Result<(), ShardError> {
         let meta = Meta { region: Region { id: region, ..Region::default() }, own, ..Meta::default() };
         let generation = self.next_generation(region);
-        let new =
-            NewTree { id: region, start: Vec::new(), end: Vec::new(), meta: meta.encode(), generation };
+        let new = NewTree { id: region, start: Vec::new(), end: Vec::new(), meta: meta.encode(), generation };
         let nowhere = (LogIndex(0), Term(0));
         let made = self.0.engine.create_region(new, nowhere, (Term(0), 0, LogIndex(0))).await?;
         let peer = Peer::recover(self, made, true).await?;

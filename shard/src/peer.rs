@@ -26,11 +26,11 @@ pub(crate) use ready::{Persist, Turn};
 
 use crate::stamp::Stamp;
 use crate::storage::{PeerStorage, Wanted};
+use barrier::Reads;
+use group::Seats;
 use pinion_engine::tree::Tree;
 use pinion_raft::{Entry, Message, RawNode};
 use pinion_types::{LogIndex, Region, RegionId, Term};
-use barrier::Reads;
-use group::Seats;
 use propose::{Pending, Proposed};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

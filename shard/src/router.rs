@@ -29,7 +29,8 @@ impl Router {
     /// Takes a route in, unless what is there is as new or newer. Routes that it overlaps and supersedes are dropped.
     pub fn insert(&mut self, route: Route) {
         let newer = |there: &Route| {
-            let rank = |route: &Route| (route.region.epoch.version, route.region.epoch.conf_ver, route.generation);
+            let rank =
+                |route: &Route| (route.region.epoch.version, route.region.epoch.conf_ver, route.generation);
             rank(there) > rank(&route)
         };
         if self.get(route.region.id).is_some_and(newer) {

@@ -451,8 +451,7 @@ impl Shard {
         let mut places: HashMap<RegionId, usize> = HashMap::default();
         for &index in indexes {
             let key = Zone::Raw.stored(operations.at(index).key);
-            let route =
-                router.find(&key).ok_or(WireError::RegionNotFound(RegionId(0)))?;
+            let route = router.find(&key).ok_or(WireError::RegionNotFound(RegionId(0)))?;
             let place = *places.entry(route.region.id).or_insert_with(|| {
                 parts.push(Vec::new());
                 parts.len() - 1

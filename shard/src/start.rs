@@ -214,8 +214,7 @@ impl Early {
         orphans: &[Orphan],
     ) -> Result<(Owners, HashMap<RegionId, Tombstone>), ShardError> {
         let core = self.receiver.core();
-        let mut own =
-            Opened { core, streams: held_by(core, opening), tombstones: tombstones.to_vec() };
+        let mut own = Opened { core, streams: held_by(core, opening), tombstones: tombstones.to_vec() };
         for orphan in orphans {
             own.streams.extend(held_by(orphan.core, &orphan.opening));
             own.tombstones.extend(Structures::decode(orphan.opening.structures())?.tombstones);

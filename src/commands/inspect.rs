@@ -89,7 +89,7 @@ fn overview(store: &ExaminedStore, printer: &mut Printer) {
             Ok(log) => {
                 if let Some(identity) = log.recovered.structures.first() {
                     match Identity::decode(identity.clone()) {
-                        Ok(Identity { cluster, store }) => {
+                        Ok(Identity { cluster, store, .. }) => {
                             printer.line(
                                 "store",
                                 &[("id", store.0.into()), ("cluster", format!("{cluster:016x}").into())],

@@ -6,7 +6,7 @@ use pinion_engine::EngineOptions;
 use pinion_engine::log::LogConfig;
 use pinion_engine::tree::TreeOptions;
 use pinion_runtime::sim;
-use pinion_shard::{AdmissionLimits, Shard, ShardLimits, ports};
+use pinion_shard::{AdmissionLimits, RaftTiming, Shard, ShardLimits, ports};
 use pinion_types::{ColumnFamily, CoreId};
 
 /// Settings so small that a test sees what takes a store days.
@@ -30,6 +30,7 @@ pub(crate) fn limits() -> ShardLimits {
         log_entries_max: 50,
         log_bytes_max: 64 << 10,
         scan_bytes_max: 1 << 20,
+        raft: RaftTiming::default(),
     }
 }
 

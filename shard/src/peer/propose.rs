@@ -2,11 +2,11 @@
 
 use super::Peer;
 use crate::command::{self, CommandsBuilder, CompareAndSwap, Header, NewRegion};
+use crate::storage::PeerStorage;
 use bytes::Bytes;
 use pinion_capnp::WireError;
-use pinion_runtime::mailbox::oneshot;
-use crate::storage::PeerStorage;
 use pinion_raft::{ConfChange, RaftError, RawNode};
+use pinion_runtime::mailbox::oneshot;
 use pinion_types::{Epoch, LogIndex, PeerId, StoreId, Term};
 use std::collections::VecDeque;
 

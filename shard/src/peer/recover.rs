@@ -124,7 +124,12 @@ impl Peer {
 
     /// The description of a region with this peer's stamp.
     pub(crate) fn meta_of(&self, region: &Region) -> Meta {
-        Meta { region: region.clone(), stamp_ms: self.stamp.get(), changed_at: self.changed_at.get(), own: self.replica.id }
+        Meta {
+            region: region.clone(),
+            stamp_ms: self.stamp.get(),
+            changed_at: self.changed_at.get(),
+            own: self.replica.id,
+        }
     }
 
     /// What a caller with another epoch learns.
