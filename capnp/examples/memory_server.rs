@@ -7,8 +7,8 @@
 mod memory;
 
 use memory::Memory;
-use pinion_capnp::Limits;
 use pinion_capnp::server::{Services, serve};
+use pinion_capnp::{Limits, NoLinks};
 use pinion_runtime::machine::{MachineConfig, run};
 use pinion_runtime::net::TcpListener;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ async fn listen(address: SocketAddr) -> std::io::Result<()> {
     let listener = TcpListener::bind(address)?;
     println!("ready listen={}", listener.local_addr());
     let memory = Memory::new();
-    let services = Rc::new(Services { raw: memory.clone(), admin: memory });
+    let services = Rc::new(Services { raw: memory.clone(), admin: memory, link: NoLinks });
     let limits = Rc::new(Limits::default());
     loop {
         let stream = listener.accept().await?;

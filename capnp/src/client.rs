@@ -4,8 +4,10 @@
 //! retries nothing. Runs on `pinion_runtime`.
 
 mod connection;
+mod link;
 mod load;
 
+pub use link::LinkClient;
 pub use load::BulkLoad;
 
 use crate::convert::method::Method;

@@ -4,6 +4,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod answer;
+pub(crate) mod consensus;
+pub(crate) mod link;
 pub(crate) mod method;
 pub(crate) mod refusal;
 pub(crate) mod region;
@@ -44,6 +46,22 @@ impl From<WireError> for DecodeError {
 /// A list's length as the schema counts it.
 pub(crate) fn list_length(length: usize) -> u32 {
     u32::try_from(length).expect("lists on the wire are bounded far below 2^29 entries")
+}
+
+/// Most listen addresses of one store.
+const ADDRESSES_MAX: u32 = 4096;
+
+pub(crate) fn write_addresses(mut list: capnp::text_list::Builder<'_>, addresses: &[String]) {
+    for (index, address) in (0..).zip(addresses) {
+        list.set(index, address.as_str());
+    }
+}
+
+pub(crate) fn read_addresses(list: capnp::text_list::Reader<'_>) -> Result<Vec<String>, DecodeError> {
+    if list.len() > ADDRESSES_MAX {
+        return Err(WireError::invalid(format!("{} addresses of one store", list.len())).into());
+    }
+    Ok(list.iter().map(|address| Ok(text(address?))).collect::<Result<_, capnp::Error>>()?)
 }
 
 /// Milliseconds as the schema's 32 bits hold them; longer is as long as they hold.

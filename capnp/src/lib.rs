@@ -37,7 +37,7 @@ pub mod generated {
 }
 
 pub use admin::{AdminService, RegionInfo, RegionPage, StoreInfo};
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, LinkClient};
 pub use error::WireError;
 pub use limits::{Limits, RequestLimits};
 pub use link::{LinkHello, LinkService, NoLinks, RegionMessage, SnapshotChunk, SnapshotKey, SnapshotOffer};

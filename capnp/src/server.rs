@@ -16,10 +16,11 @@ mod calls;
 mod connection;
 mod dispatch;
 mod exports;
+mod link;
 mod work;
 
 use crate::frame::FrameError;
-use crate::{AdminService, Limits, RawService};
+use crate::{AdminService, Limits, LinkHello, LinkService, RawService};
 use connection::Connection;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use std::future::poll_fn;
@@ -28,11 +29,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// What a store serves to its connections.
-pub struct Services<R, A> {
+pub struct Services<R, A, L> {
     /// Raw calls.
     pub raw: R,
     /// Admin calls.
     pub admin: A,
+    /// Calls of other stores; [`crate::NoLinks`] for a store that runs alone.
+    pub link: L,
 }
 
 /// Why a connection ended, other than by its peer's wish.
@@ -72,17 +75,19 @@ impl From<capnp::NotInSchema> for ConnectionError {
 }
 
 /// Serves one connection until it ends. `Ok` when the peer closed it.
-pub async fn serve<S, R, A>(
+pub async fn serve<S, R, A, L>(
     stream: S,
-    services: Rc<Services<R, A>>,
+    services: Rc<Services<R, A, L>>,
     limits: Rc<Limits>,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     R: RawService,
     A: AdminService,
+    L: LinkService,
 {
     let start = |task| work::run(services.clone(), task);
-    let mut connection = Connection::new(stream, limits, start);
+    let judge = |hello: &LinkHello| services.link.hello(hello);
+    let mut connection = Connection::new(stream, limits, start, judge);
     poll_fn(|context| connection.poll(context)).await
 }

@@ -7,10 +7,10 @@ mod memory;
 use capnp_rpc::{RpcSystem, rpc_twoparty_capnp::Side, twoparty};
 use futures_util::AsyncReadExt;
 use memory::Memory;
-use pinion_capnp::Limits;
 use pinion_capnp::generated::pinion_capnp::pinion;
 use pinion_capnp::generated::raw_capnp::{get_answer, load_answer, raw};
 use pinion_capnp::server::{Services, serve};
+use pinion_capnp::{Limits, NoLinks};
 use pinion_runtime::machine::block_on;
 use pinion_runtime::net::{TcpListener, TcpStream};
 use pinion_runtime::{sleep, spawn};
@@ -22,7 +22,7 @@ async fn connect() -> (pinion::Client, Memory) {
     let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr();
     let memory = Memory::new();
-    let services = Rc::new(Services { raw: memory.clone(), admin: memory.clone() });
+    let services = Rc::new(Services { raw: memory.clone(), admin: memory.clone(), link: NoLinks });
     spawn(async move {
         let stream = listener.accept().await.unwrap();
         serve(stream, services, Rc::new(Limits::default())).await

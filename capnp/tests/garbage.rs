@@ -2,16 +2,20 @@
 //! than its connection.
 
 mod memory;
+mod receiver;
 
 use capnp::traits::HasTypeId;
 use capnp_rpc::rpc_capnp::message;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use memory::Memory;
+use pinion_capnp::generated::link_capnp::{link, link_hello};
+use pinion_capnp::generated::pinion_capnp::pinion;
 use pinion_capnp::generated::raw_capnp::{batch_request, put_request, raw, scan_request};
-use pinion_capnp::server::{Services, serve};
+use pinion_capnp::server::serve;
 use pinion_capnp::{Limits, RawCall, RawRequest, RawService};
 use pinion_runtime::machine::block_on;
 use pinion_types::ColumnFamily;
+use receiver::{CLUSTER, RECEIVER, Receiver};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -74,13 +78,43 @@ fn encoded(build: impl FnOnce(message::Builder<'_>)) -> Vec<u8> {
 }
 
 fn call(question: u32, method: u16, build: impl FnOnce(capnp::any_pointer::Builder<'_>)) -> Vec<u8> {
+    call_on((1, raw::Client::TYPE_ID), question, method, build)
+}
+
+fn call_on(
+    (export, interface): (u32, u64),
+    question: u32,
+    method: u16,
+    build: impl FnOnce(capnp::any_pointer::Builder<'_>),
+) -> Vec<u8> {
     encoded(|message| {
         let mut call = message.init_call();
         call.set_question_id(question);
-        call.set_interface_id(raw::Client::TYPE_ID);
+        call.set_interface_id(interface);
         call.set_method_id(method);
-        call.reborrow().init_target().set_imported_cap(1);
+        call.reborrow().init_target().set_imported_cap(export);
         build(call.init_params().get_content());
+    })
+}
+
+fn hello() -> Vec<u8> {
+    call_on((0, pinion::Client::TYPE_ID), 5, 2, |params| {
+        let mut hello: link_hello::Builder<'_> = params.init_as();
+        hello.set_cluster_id(CLUSTER);
+        hello.set_from_store_id(1);
+        hello.set_to_store_id(RECEIVER.0);
+    })
+}
+
+fn messages() -> Vec<u8> {
+    call_on((3, link::Client::TYPE_ID), 6, 0, |params| {
+        let params: link::messages_params::Builder<'_> = params.init_as();
+        let mut raft = params.init_messages(1).get(0).init_raft();
+        raft.set_to(1);
+        let mut snapshot = raft.reborrow().init_snapshot();
+        snapshot.set_data(b"data");
+        snapshot.init_conf_state().init_voters(3);
+        raft.init_entries(2).get(1).set_data(b"data");
     })
 }
 
@@ -104,6 +138,8 @@ fn conversation() -> Vec<Vec<u8>> {
         }),
         call(3, 8, |params| params.init_as::<scan_request::Builder<'_>>().set_limit(10)),
         call(4, 11, |_| {}),
+        hello(),
+        messages(),
         encoded(|message| message.init_finish().set_question_id(1)),
         encoded(|message| message.init_release().set_id(16)),
         encoded(|message| {
@@ -137,7 +173,8 @@ fn damaged(random: &mut Random, messages: &[Vec<u8>]) -> Vec<u8> {
 fn damaged_messages_end_their_connection_or_are_answered() {
     block_on(async {
         let memory = Memory::new();
-        let services = Rc::new(Services { raw: memory.clone(), admin: memory.clone() });
+        let receiver = Receiver::default();
+        let services = receiver.services(memory.clone(), memory.clone());
         let limits = Rc::new(Limits { message_bytes_max: 1 << 16, ..Limits::default() });
         let messages = conversation();
         let (mut closed, mut refused) = (0, 0);
@@ -154,6 +191,7 @@ fn damaged_messages_end_their_connection_or_are_answered() {
         let get = RawCall::Get { family: ColumnFamily::Default, key: b"key".to_vec() };
         assert!(memory.call(RawRequest::new(get)).await.is_ok());
         assert_eq!(memory.running(), 0);
+        assert!(!receiver.take_messages().is_empty());
     })
     .unwrap();
 }

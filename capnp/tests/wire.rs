@@ -8,7 +8,8 @@ use memory::Memory;
 use pinion_capnp::client::{Client, ClientError};
 use pinion_capnp::server::{ConnectionError, Services, serve};
 use pinion_capnp::{
-    Context, Limits, OperationResult, Operations, RawCall, RawReply, RawRequest, Remaining, Scan, WireError,
+    Context, Limits, NoLinks, OperationResult, Operations, RawCall, RawReply, RawRequest, Remaining, Scan,
+    WireError,
 };
 use pinion_runtime::machine::block_on;
 use pinion_runtime::net::{TcpListener, TcpStream};
@@ -34,7 +35,7 @@ impl Store {
         let address = listener.local_addr();
         let memory = Memory::new();
         let ends = Rc::new(RefCell::new(Vec::new()));
-        let services = Rc::new(Services { raw: memory.clone(), admin: memory.clone() });
+        let services = Rc::new(Services { raw: memory.clone(), admin: memory.clone(), link: NoLinks });
         let (limits, noted) = (Rc::new(limits), ends.clone());
         spawn(async move {
             loop {

@@ -4,6 +4,7 @@ use super::{data_dir, plan};
 use crate::config::Config;
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::{Either, select};
+use pinion_capnp::NoLinks;
 use pinion_capnp::server::{Services, serve};
 use pinion_runtime::mailbox::{self, Receiver, Sender};
 use pinion_runtime::net::TcpListener;
@@ -202,7 +203,7 @@ fn ready_line(shard: &Shard, addresses: &[SocketAddr]) -> String {
 fn accept(config: &Config, shard: &Shard, listener: TcpListener, addresses: &[SocketAddr]) {
     let addresses: Rc<[String]> = addresses.iter().map(SocketAddr::to_string).collect();
     let admin = StoreAdmin::new(shard.clone(), env!("CARGO_PKG_VERSION"), addresses);
-    let services = Rc::new(Services { raw: shard.clone(), admin });
+    let services = Rc::new(Services { raw: shard.clone(), admin, link: NoLinks });
     let limits = Rc::new(plan::connection(config));
     let connections = Rc::new(Cell::new(0usize));
     spawn(async move {

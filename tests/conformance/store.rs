@@ -4,8 +4,8 @@ use crate::harness::{limits, options, with_store};
 use bytes::Bytes;
 use pinion_capnp::server::{Services, serve};
 use pinion_capnp::{
-    AdminService, Client, ClientError, Context, RawAnswer, RawCall, RawReply, RawRequest, RawService,
-    RegionInfo, RegionPage, StoreInfo, WireError,
+    AdminService, Client, ClientError, Context, NoLinks, RawAnswer, RawCall, RawReply, RawRequest,
+    RawService, RegionInfo, RegionPage, StoreInfo, WireError,
 };
 use pinion_engine::Opening;
 use pinion_engine::log::{Durability, Log, LogConfig, Record, Released};
@@ -76,8 +76,11 @@ fn test_raftstore_err_to_pb_error() {
     machine::block_on(async move {
         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr();
-        let services =
-            Services { raw: Refusing(RefCell::new(errors.clone().into())), admin: Refusing::default() };
+        let services = Services {
+            raw: Refusing(RefCell::new(errors.clone().into())),
+            admin: Refusing::default(),
+            link: NoLinks,
+        };
         pinion_runtime::spawn(async move {
             let stream = listener.accept().await.unwrap();
             drop(serve(stream, Rc::new(services), Rc::default()).await);

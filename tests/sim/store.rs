@@ -1,7 +1,7 @@
 //! A store on a simulated host: cores that listen, sizes so small that a second sees what takes a real store days.
 
 use pinion_capnp::server::{Services, serve};
-use pinion_capnp::{Limits, RawCall, RawRequest, RawService};
+use pinion_capnp::{Limits, NoLinks, RawCall, RawRequest, RawService};
 use pinion_engine::log::LogConfig;
 use pinion_engine::tree::TreeOptions;
 use pinion_engine::{EngineOptions, Statistics};
@@ -120,7 +120,7 @@ async fn start(core: CoreId, port: CorePort) -> Result<Shard, String> {
 
 fn accept(shard: &Shard, listener: TcpListener) {
     let admin = StoreAdmin::new(shard.clone(), "test", Rc::from([]));
-    let services = Rc::new(Services { raw: shard.clone(), admin });
+    let services = Rc::new(Services { raw: shard.clone(), admin, link: NoLinks });
     let limits = Rc::new(Limits::default());
     spawn(async move {
         while let Ok(stream) = listener.accept().await {

@@ -5,11 +5,12 @@
 use super::ClientError;
 use crate::convert::DecodeError;
 use crate::convert::admin::{read_regions_answer, read_store_info};
-use crate::convert::answer::read_answer;
-use crate::convert::method::Method;
+use crate::convert::answer::{read_answer, read_done};
+use crate::convert::link::{read_ids_answer, read_offer_answer};
+use crate::convert::method::{LinkMethod, Method};
 use crate::convert::refusal::read_error;
 use crate::frame::{MessageReader, ReceiveBuffer, SendBuffer};
-use crate::generated::{admin_capnp, raw_capnp};
+use crate::generated::{admin_capnp, link_capnp, raw_capnp};
 use crate::{RawAnswer, RegionPage, StoreInfo, WireError, rpc};
 use capnp::any_pointer;
 use capnp_rpc::rpc_capnp::{cap_descriptor, exception, message, payload, return_};
@@ -29,7 +30,7 @@ const NOTE_WORDS: usize = 32;
 
 /// What a question is answered with.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     Raw(RawAnswer),
     Capability(u32),
     Chunk,
@@ -37,6 +38,11 @@ pub(super) enum Reply {
     Regions(Result<RegionPage, WireError>),
     Info(StoreInfo),
     Statistics(String),
+    Link(Result<u32, WireError>),
+    Empty,
+    Done(Result<(), WireError>),
+    There(Result<Vec<(u64, u64)>, WireError>),
+    Ids(Result<u64, WireError>),
 }
 
 /// What the callers and the connection's task share.
@@ -53,6 +59,8 @@ struct State {
     closed: Option<ClientError>,
     /// The last caller is gone: what is to be sent is sent, and that is all.
     ending: bool,
+    /// The connection is to end at once.
+    aborted: bool,
 }
 
 enum Question {
@@ -114,6 +122,19 @@ impl Shared {
         let mut state = self.0.borrow_mut();
         state.ending = true;
         state.wake();
+    }
+
+    /// Ends the connection at once, whatever is under way.
+    pub(super) fn abort(&self) {
+        let mut state = self.0.borrow_mut();
+        state.aborted = true;
+        state.close(&aborted());
+        state.wake();
+    }
+
+    /// Whether no call can be made any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.borrow().closed.is_some()
     }
 }
 
@@ -224,6 +245,20 @@ fn read_reply(method: Option<Method>, payload: payload::Reader<'_>) -> Result<Re
             raw_capnp::load_answer::Error(error) => Reply::Load(Err(read_error(error?)?)),
         },
         Some(Method::Regions | Method::Split) => Reply::Regions(read_regions_answer(content.get_as()?)?),
+        Some(Method::PinionLink) => {
+            match content.get_as::<link_capnp::link_answer::Reader<'_>>()?.which()? {
+                link_capnp::link_answer::Link(_) => Reply::Link(Ok(read_capability(payload)?)),
+                link_capnp::link_answer::Error(error) => Reply::Link(Err(read_error(error?)?)),
+            }
+        }
+        Some(Method::Link(method)) => match method {
+            LinkMethod::Messages | LinkMethod::SnapshotAbort => Reply::Empty,
+            LinkMethod::SnapshotOffer => Reply::There(read_offer_answer(content.get_as()?)?),
+            LinkMethod::SnapshotChunk | LinkMethod::SnapshotDone => {
+                Reply::Done(read_done(content.get_as()?)?)
+            }
+            LinkMethod::AllocateIds => Reply::Ids(read_ids_answer(content.get_as()?)?),
+        },
         Some(Method::Info) => Reply::Info(read_store_info(content.get_as()?)?),
         Some(Method::Statistics) => {
             let results: admin_capnp::admin::statistics_results::Reader<'_> = content.get_as()?;
@@ -263,7 +298,7 @@ impl From<DecodeError> for ClientError {
 }
 
 /// A question that is on its way. Dropping it tells the server that nobody waits.
-pub(super) struct Pending {
+pub(crate) struct Pending {
     shared: Rc<Shared>,
     id: u32,
 }
@@ -310,6 +345,10 @@ impl Drop for Pending {
     }
 }
 
+fn aborted() -> ClientError {
+    ClientError::Closed("this end closed it".into())
+}
+
 /// Sends and receives until the connection ends or the last caller is gone.
 pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: Rc<Shared>) {
     let mut receive = ReceiveBuffer::default();
@@ -318,7 +357,7 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shar
         poll(&mut stream, &mut receive, &mut state, context)
     })
     .await;
-    let error = end.err().unwrap_or_else(|| ClientError::Closed("this end closed it".into()));
+    let error = end.err().unwrap_or_else(aborted);
     shared.0.borrow_mut().close(&error);
 }
 
@@ -328,6 +367,9 @@ fn poll<S: AsyncRead + AsyncWrite + Unpin>(
     state: &mut State,
     context: &mut Context<'_>,
 ) -> Poll<Result<(), ClientError>> {
+    if state.aborted {
+        return Poll::Ready(Ok(()));
+    }
     loop {
         while state.send.len() > 0 {
             match Pin::new(&mut *stream).poll_write(context, state.send.pending()) {

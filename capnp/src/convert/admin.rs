@@ -2,7 +2,7 @@
 
 use super::refusal::{read_error, write_error};
 use super::region::{read_peer, read_region, write_peer, write_region};
-use super::{DecodeError, list_length, text};
+use super::{DecodeError, list_length, read_addresses, text, write_addresses};
 use crate::generated::admin_capnp as schema;
 use crate::{RegionInfo, RegionPage, StoreInfo, WireError};
 use pinion_types::{CoreId, LogIndex, StoreId, Term};
@@ -12,8 +12,6 @@ use std::time::Duration;
 pub(crate) const REGIONS_MAX: u32 = 1000;
 /// Most keys to split at in one call.
 const SPLIT_KEYS_MAX: u32 = 1000;
-/// Most listen addresses in one answer.
-const ADDRESSES_MAX: u32 = 4096;
 
 pub(crate) fn read_regions_request(
     reader: schema::regions_request::Reader<'_>,
@@ -110,23 +108,16 @@ pub(crate) fn write_store_info(mut builder: schema::store_info::Builder<'_>, inf
     builder.set_version(info.version.as_str());
     builder.set_cores(info.cores);
     builder.set_uptime_ms(u64::try_from(info.uptime.as_millis()).unwrap_or(u64::MAX));
-    let mut addresses = builder.init_addresses(list_length(info.addresses.len()));
-    for (index, address) in (0..).zip(&info.addresses) {
-        addresses.set(index, address.as_str());
-    }
+    write_addresses(builder.init_addresses(list_length(info.addresses.len())), &info.addresses);
 }
 
 pub(crate) fn read_store_info(reader: schema::store_info::Reader<'_>) -> Result<StoreInfo, DecodeError> {
-    let addresses = reader.get_addresses()?;
-    if addresses.len() > ADDRESSES_MAX {
-        return Err(WireError::invalid(format!("{} addresses of one store", addresses.len())).into());
-    }
     Ok(StoreInfo {
         store: StoreId(reader.get_store_id()),
         cluster: reader.get_cluster_id(),
         version: text(reader.get_version()?),
         cores: reader.get_cores(),
-        addresses: addresses.iter().map(|address| Ok(text(address?))).collect::<Result<_, capnp::Error>>()?,
+        addresses: read_addresses(reader.get_addresses()?)?,
         uptime: Duration::from_millis(reader.get_uptime_ms()),
     })
 }

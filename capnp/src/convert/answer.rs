@@ -72,14 +72,10 @@ fn write_reply(method: RawMethod, reply: &RawReply, results: &mut any_pointer::B
             }
         }
         (RawMethod::Put | RawMethod::Delete | RawMethod::DeleteRange, RawReply::Done) => {
-            results.init_as::<schema::done_answer::Builder<'_>>().set_done(());
+            write_done(results.init_as(), &Ok(()));
         }
         (RawMethod::BatchPut | RawMethod::BatchDelete, RawReply::Results(list)) => {
-            let mut builder = results.init_as::<schema::done_answer::Builder<'_>>();
-            match list.first_error() {
-                None => builder.set_done(()),
-                Some(error) => write_error(builder.init_error(), error),
-            }
+            write_done(results.init_as(), &list.first_error().cloned().map_or(Ok(()), Err));
         }
         (RawMethod::Batch, RawReply::Results(list)) => {
             let builder = results.init_as::<schema::batch_answer::Builder<'_>>();
@@ -114,6 +110,13 @@ fn write_reply(method: RawMethod, reply: &RawReply, results: &mut any_pointer::B
         _ => return false,
     }
     true
+}
+
+pub(crate) fn write_done(mut builder: schema::done_answer::Builder<'_>, answer: &Result<(), WireError>) {
+    match answer {
+        Ok(()) => builder.set_done(()),
+        Err(error) => write_error(builder.init_error(), error),
+    }
 }
 
 fn write_results(
@@ -199,7 +202,9 @@ pub(crate) fn read_answer(
     Ok(answer)
 }
 
-fn read_done(reader: schema::done_answer::Reader<'_>) -> Result<Result<(), WireError>, DecodeError> {
+pub(crate) fn read_done(
+    reader: schema::done_answer::Reader<'_>,
+) -> Result<Result<(), WireError>, DecodeError> {
     match reader.which()? {
         schema::done_answer::Done(()) => Ok(Ok(())),
         schema::done_answer::Error(error) => Ok(Err(read_error(error?)?)),

@@ -1,12 +1,13 @@
 //! Interfaces and methods by their numbers.
 
-use crate::generated::{admin_capnp, pinion_capnp, raw_capnp};
+use crate::generated::{admin_capnp, link_capnp, pinion_capnp, raw_capnp};
 use capnp::traits::HasTypeId;
 
 const PINION: u64 = pinion_capnp::pinion::Client::TYPE_ID;
 const RAW: u64 = raw_capnp::raw::Client::TYPE_ID;
 const LOADER: u64 = raw_capnp::bulk_loader::Client::TYPE_ID;
 const ADMIN: u64 = admin_capnp::admin::Client::TYPE_ID;
+const LINK: u64 = link_capnp::link::Client::TYPE_ID;
 
 /// A method of one of the interfaces that a store serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) enum Method {
     PinionRaw,
     /// `Pinion.admin`.
     PinionAdmin,
+    /// `Pinion.link`.
+    PinionLink,
     /// A method of `Raw` whose answer is data.
     Raw(RawMethod),
     /// `Raw.bulkLoad`.
@@ -31,6 +34,8 @@ pub(crate) enum Method {
     Info,
     /// `Admin.statistics`.
     Statistics,
+    /// A method of `Link`.
+    Link(LinkMethod),
 }
 
 /// A method of `Raw` whose answer is data.
@@ -66,6 +71,35 @@ impl RawMethod {
     ];
 }
 
+/// A method of `Link`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkMethod {
+    Messages,
+    SnapshotOffer,
+    SnapshotChunk,
+    SnapshotDone,
+    SnapshotAbort,
+    AllocateIds,
+}
+
+impl LinkMethod {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Messages,
+        Self::SnapshotOffer,
+        Self::SnapshotChunk,
+        Self::SnapshotDone,
+        Self::SnapshotAbort,
+        Self::AllocateIds,
+    ];
+}
+
+/// The place of a method in the list of its interface's methods: its number.
+fn number<M: PartialEq>(all: &[M], method: &M) -> u16 {
+    let index = all.iter().position(|other| other == method);
+    index.and_then(|index| u16::try_from(index).ok()).expect("ALL lists every method")
+}
+
 impl Method {
     /// The method of these numbers, if there is one.
     pub(crate) fn of(interface: u64, method: u16) -> Option<Self> {
@@ -74,12 +108,14 @@ impl Method {
             (RAW, _) => RawMethod::ALL.get(usize::from(method)).copied().map(Self::Raw),
             (PINION, 0) => Some(Self::PinionRaw),
             (PINION, 1) => Some(Self::PinionAdmin),
+            (PINION, 2) => Some(Self::PinionLink),
             (LOADER, 0) => Some(Self::LoaderPut),
             (LOADER, 1) => Some(Self::LoaderDone),
             (ADMIN, 0) => Some(Self::Regions),
             (ADMIN, 1) => Some(Self::Split),
             (ADMIN, 2) => Some(Self::Info),
             (ADMIN, 3) => Some(Self::Statistics),
+            (LINK, _) => LinkMethod::ALL.get(usize::from(method)).copied().map(Self::Link),
             _ => None,
         }
     }
@@ -89,10 +125,8 @@ impl Method {
         match self {
             Self::PinionRaw => (PINION, 0),
             Self::PinionAdmin => (PINION, 1),
-            Self::Raw(method) => {
-                let index = RawMethod::ALL.iter().position(|&other| other == method);
-                (RAW, index.and_then(|index| u16::try_from(index).ok()).expect("ALL lists every method"))
-            }
+            Self::PinionLink => (PINION, 2),
+            Self::Raw(method) => (RAW, number(&RawMethod::ALL, &method)),
             Self::BulkLoad => (RAW, 11),
             Self::LoaderPut => (LOADER, 0),
             Self::LoaderDone => (LOADER, 1),
@@ -100,6 +134,7 @@ impl Method {
             Self::Split => (ADMIN, 1),
             Self::Info => (ADMIN, 2),
             Self::Statistics => (ADMIN, 3),
+            Self::Link(method) => (LINK, number(&LinkMethod::ALL, &method)),
         }
     }
 }
@@ -111,9 +146,11 @@ mod tests {
     #[test]
     fn numbers_lead_back_to_the_method() {
         let raw = RawMethod::ALL.map(Method::Raw);
+        let link = LinkMethod::ALL.map(Method::Link);
         let others = [
             Method::PinionRaw,
             Method::PinionAdmin,
+            Method::PinionLink,
             Method::BulkLoad,
             Method::LoaderPut,
             Method::LoaderDone,
@@ -122,11 +159,12 @@ mod tests {
             Method::Info,
             Method::Statistics,
         ];
-        for method in raw.into_iter().chain(others) {
+        for method in raw.into_iter().chain(link).chain(others) {
             let (interface, number) = method.numbers();
             assert_eq!(Method::of(interface, number), Some(method));
         }
         assert_eq!(Method::of(RAW, 12), None);
+        assert_eq!(Method::of(LINK, 6), None);
         assert_eq!(Method::of(1, 0), None);
     }
 }

@@ -29,11 +29,11 @@ pub(crate) fn write_family(family: ColumnFamily) -> schema::Family {
     }
 }
 
-fn read_epoch(reader: schema::epoch::Reader<'_>) -> Epoch {
+pub(crate) fn read_epoch(reader: schema::epoch::Reader<'_>) -> Epoch {
     Epoch { conf_ver: reader.get_conf_ver(), version: reader.get_version() }
 }
 
-fn write_epoch(mut builder: schema::epoch::Builder<'_>, epoch: Epoch) {
+pub(crate) fn write_epoch(mut builder: schema::epoch::Builder<'_>, epoch: Epoch) {
     builder.set_conf_ver(epoch.conf_ver);
     builder.set_version(epoch.version);
 }

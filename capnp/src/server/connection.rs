@@ -6,9 +6,9 @@ use super::ConnectionError;
 use super::calls::Calls;
 use super::exports::Exports;
 use super::work::{Answer, Task};
-use crate::Limits;
 use crate::frame::{ReceiveBuffer, SendBuffer};
 use crate::rpc;
+use crate::{Limits, LinkHello, WireError};
 use futures_util::io::{AsyncRead, AsyncWrite};
 use pinion_runtime::{Instant, now, should_yield, sleep};
 use std::future::Future;
@@ -23,13 +23,15 @@ const ROUNDS_MAX: usize = 16;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-pub(super) struct Connection<S, F, M> {
+pub(super) struct Connection<S, F, M, J> {
     stream: S,
     pub(super) limits: Rc<Limits>,
     receive: ReceiveBuffer,
     pub(super) send: SendBuffer,
     /// Makes a task's future.
     start: M,
+    /// Says whether a link may be opened.
+    pub(super) judge: J,
     pub(super) calls: Calls<F>,
     pub(super) exports: Exports,
     watch: Watch,
@@ -47,19 +49,21 @@ struct Watch {
     unsent_since: Option<Instant>,
 }
 
-impl<S, F, M> Connection<S, F, M>
+impl<S, F, M, J> Connection<S, F, M, J>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Answer>,
     M: Fn(Task) -> F,
+    J: Fn(&LinkHello) -> Result<(), WireError>,
 {
-    pub(super) fn new(stream: S, limits: Rc<Limits>, start: M) -> Self {
+    pub(super) fn new(stream: S, limits: Rc<Limits>, start: M, judge: J) -> Self {
         let now = now();
         Self {
             stream,
             receive: ReceiveBuffer::default(),
             send: SendBuffer::default(),
             start,
+            judge,
             calls: Calls::new(limits.calls_in_flight_max),
             exports: Exports::new(),
             watch: Watch { timer: None, check: now, received: now, unsent_since: None },

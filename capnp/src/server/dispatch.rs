@@ -3,19 +3,21 @@
 use super::ConnectionError;
 use super::connection::Connection;
 use super::exports::{Grant, Target, grant_message};
+use super::link::{LinkReply, LinkTask};
 use super::work::{Answer, Loader, Task};
 use crate::convert::DecodeError;
 use crate::convert::admin::{
     read_regions_request, read_split_request, write_regions_answer, write_store_info,
 };
 use crate::convert::answer::{answer_words, write_answer};
+use crate::convert::link::read_hello;
 use crate::convert::method::{Method, RawMethod};
 use crate::convert::refusal::write_error;
 use crate::convert::region::read_family;
 use crate::convert::request::{read_pairs, read_request};
 use crate::frame::MessageReader;
 use crate::generated::{admin_capnp, raw_capnp};
-use crate::{RawCall, WireError, rpc};
+use crate::{LinkHello, RawCall, WireError, rpc};
 use capnp::any_pointer;
 use capnp_rpc::rpc_capnp::{call, disembargo, exception, message, message_target};
 use futures_util::io::{AsyncRead, AsyncWrite};
@@ -23,7 +25,7 @@ use pinion_runtime::Instant;
 use std::future::Future;
 
 /// Words of an answer without data of any length.
-const ANSWER_WORDS: usize = 64;
+pub(super) const ANSWER_WORDS: usize = 64;
 
 /// A call as it came: its question, and the bytes of its message.
 #[derive(Clone, Copy)]
@@ -33,11 +35,12 @@ struct Question {
     now: Instant,
 }
 
-impl<S, F, M> Connection<S, F, M>
+impl<S, F, M, J> Connection<S, F, M, J>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Answer>,
     M: Fn(Task) -> F,
+    J: Fn(&LinkHello) -> Result<(), WireError>,
 {
     /// Does what the message says. An error ends the connection.
     pub(super) fn handle(
@@ -167,6 +170,8 @@ where
                 self.grant(question.id, Grant::Admin);
                 return Ok(());
             }
+            (Target::Pinion, Some(Method::PinionLink)) => return self.open_link(question, params),
+            (Target::Link, Some(Method::Link(method))) => LinkTask::read(method, params)?,
             (Target::Raw, Some(Method::BulkLoad)) => return self.open_loader(question, params),
             (Target::Loader(loader), Some(Method::LoaderPut)) => {
                 let params: raw_capnp::bulk_loader::put_params::Reader<'_> = params.get_as()?;
@@ -223,6 +228,19 @@ where
         Ok(())
     }
 
+    /// Judged at once, so that calls on the link may be sent before its answer came.
+    fn open_link(&mut self, question: Question, params: any_pointer::Reader<'_>) -> Result<(), DecodeError> {
+        let hello = read_hello(params.get_as()?)?;
+        match (self.judge)(&hello) {
+            Ok(()) => {
+                self.exports.open_link();
+                self.grant(question.id, Grant::Link);
+            }
+            Err(error) => self.answer(question.id, &Answer::Link(LinkReply::Refused(error))),
+        }
+        Ok(())
+    }
+
     /// Answers with a capability.
     fn grant(&mut self, question: u32, grant: Grant) {
         if self.exports.is_full() {
@@ -242,6 +260,8 @@ where
         let answer = match method {
             Some(Method::Raw(method)) => Answer::Raw(method, Err(error)),
             Some(Method::Regions | Method::Split) => Answer::Regions(Err(error)),
+            Some(Method::PinionLink) => Answer::Link(LinkReply::Refused(error)),
+            Some(Method::Link(method)) => LinkReply::refusal(method, error),
             _ => Answer::Chunk(Err(error)),
         };
         self.answer(question, &answer);
@@ -251,6 +271,7 @@ where
     pub(super) fn answer(&mut self, question: u32, answer: &Answer) {
         let words = match answer {
             Answer::Raw(_, answer) => answer_words(answer),
+            Answer::Link(reply) => reply.words(),
             _ => ANSWER_WORDS,
         };
         if let Answer::Chunk(Err(error)) = answer {
@@ -263,6 +284,7 @@ where
         match answer {
             Answer::Raw(method, answer) => write_answer(*method, answer, results),
             Answer::Regions(answer) => write_regions_answer(results.init_as(), answer),
+            Answer::Link(reply) => reply.write(results),
             Answer::Info(info) => write_store_info(results.init_as(), info),
             Answer::Statistics(text) => {
                 let mut builder: admin_capnp::admin::statistics_results::Builder<'_> = results.init_as();

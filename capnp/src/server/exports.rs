@@ -1,10 +1,11 @@
 //! The capabilities that a connection's peer holds.
 //!
-//! Three are the same for every connection and live as long as it does. A bulk load lives while the peer holds a reference to it, or
+//! Four are the same for every connection and live as long as it does; the link is there once its peer was found to be a store of this
+//! cluster. A bulk load lives while the peer holds a reference to it, or
 //! has not finished the call that made it.
 
 use super::work::Loader;
-use crate::generated::{admin_capnp, pinion_capnp, raw_capnp};
+use crate::generated::{admin_capnp, link_capnp, pinion_capnp, raw_capnp};
 use crate::rpc;
 use capnp::message::{Builder, HeapAllocator};
 use capnp::private::layout::CapTable;
@@ -16,6 +17,7 @@ use std::rc::Rc;
 const PINION: u32 = 0;
 const RAW: u32 = 1;
 const ADMIN: u32 = 2;
+const LINK: u32 = 3;
 const FIRST_LOADER: u32 = 16;
 /// Words of an answer with a capability.
 const GRANT_WORDS: usize = 32;
@@ -28,6 +30,7 @@ pub(super) enum Target {
     Pinion,
     Raw,
     Admin,
+    Link,
     Loader(Rc<Loader>),
 }
 
@@ -38,6 +41,7 @@ pub(super) enum Grant {
     Pinion,
     Raw,
     Admin,
+    Link,
     /// The bulk load of this export.
     Loader(u32),
 }
@@ -55,11 +59,13 @@ pub(super) struct Exports {
     answers: HashMap<u32, Grant>,
     loaders: HashMap<u32, OpenLoader>,
     next: u32,
+    /// Whether the peer may call the link.
+    has_link: bool,
 }
 
 impl Exports {
     pub(super) fn new() -> Self {
-        Self { answers: HashMap::default(), loaders: HashMap::default(), next: FIRST_LOADER }
+        Self { answers: HashMap::default(), loaders: HashMap::default(), next: FIRST_LOADER, has_link: false }
     }
 
     /// Whether no further capability may be handed out until the peer finishes with one.
@@ -70,6 +76,11 @@ impl Exports {
     /// Remembers that the call `question` answers with this capability.
     pub(super) fn grant(&mut self, question: u32, grant: Grant) {
         self.answers.insert(question, grant);
+    }
+
+    /// Lets the peer call the link from now on.
+    pub(super) fn open_link(&mut self) {
+        self.has_link = true;
     }
 
     /// Opens a bulk load for the call `question`.
@@ -93,6 +104,7 @@ impl Exports {
             PINION => Some(Target::Pinion),
             RAW => Some(Target::Raw),
             ADMIN => Some(Target::Admin),
+            LINK => self.has_link.then_some(Target::Link),
             _ => self.loaders.get(&export).map(|open| Target::Loader(open.loader.clone())),
         }
     }
@@ -112,6 +124,7 @@ impl Exports {
             (Grant::Pinion, 0) => Some(Target::Pinion),
             (Grant::Raw, 1) => Some(Target::Raw),
             (Grant::Admin, 1) => Some(Target::Admin),
+            (Grant::Link, 1) => Some(Target::Link),
             (Grant::Loader(export), 1) => self.imported(export),
             _ => None,
         })
@@ -152,6 +165,7 @@ pub(super) fn grant_message(question: u32, grant: Grant) -> Builder<HeapAllocato
         Grant::Pinion => PINION,
         Grant::Raw => RAW,
         Grant::Admin => ADMIN,
+        Grant::Link => LINK,
         Grant::Loader(export) => export,
     });
     let mut content = payload.get_content();
@@ -167,6 +181,9 @@ pub(super) fn grant_message(question: u32, grant: Grant) -> Builder<HeapAllocato
         Grant::Admin => content
             .init_as::<pinion_capnp::pinion::admin_results::Builder<'_>>()
             .set_admin(capnp_rpc::new_client(Stand)),
+        Grant::Link => {
+            content.init_as::<link_capnp::link_answer::Builder<'_>>().set_link(capnp_rpc::new_client(Stand));
+        }
         Grant::Loader(_) => content
             .init_as::<raw_capnp::raw::bulk_load_results::Builder<'_>>()
             .set_loader(capnp_rpc::new_client(Stand)),
@@ -182,3 +199,17 @@ impl pinion_capnp::pinion::Server for Stand {}
 impl raw_capnp::raw::Server for Stand {}
 impl raw_capnp::bulk_loader::Server for Stand {}
 impl admin_capnp::admin::Server for Stand {}
+impl link_capnp::link::Server for Stand {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_is_not_there_until_it_is_opened() {
+        let mut exports = Exports::new();
+        assert!(exports.imported(LINK).is_none());
+        exports.open_link();
+        assert!(matches!(exports.imported(LINK), Some(Target::Link)));
+    }
+}

@@ -1,10 +1,11 @@
 //! What a connection has in flight: calls to the services, each as one future.
 
 use super::Services;
+use super::link::{LinkReply, LinkTask};
 use crate::convert::method::RawMethod;
 use crate::{
-    AdminService, Atomicity, Operations, RawAnswer, RawCall, RawReply, RawRequest, RawService, RegionPage,
-    StoreInfo, WireError,
+    AdminService, Atomicity, LinkService, Operations, RawAnswer, RawCall, RawReply, RawRequest, RawService,
+    RegionPage, StoreInfo, WireError,
 };
 use pinion_runtime::mailbox::oneshot;
 use pinion_runtime::{Instant, now, sleep};
@@ -27,6 +28,7 @@ pub(super) enum Task {
     Split { keys: Vec<Vec<u8>> },
     Info,
     Statistics,
+    Link(LinkTask),
 }
 
 /// What a call came to.
@@ -37,6 +39,7 @@ pub(super) enum Answer {
     Regions(Result<RegionPage, WireError>),
     Info(StoreInfo),
     Statistics(String),
+    Link(LinkReply),
 }
 
 /// A stream of writes that one peer opened.
@@ -86,7 +89,12 @@ impl Turn {
 }
 
 /// Does a call.
-pub(super) async fn run<R: RawService, A: AdminService>(services: Rc<Services<R, A>>, task: Task) -> Answer {
+pub(super) async fn run<R, A, L>(services: Rc<Services<R, A, L>>, task: Task) -> Answer
+where
+    R: RawService,
+    A: AdminService,
+    L: LinkService,
+{
     match task {
         Task::Raw { method, request } => {
             let deadline = request.deadline;
@@ -112,6 +120,7 @@ pub(super) async fn run<R: RawService, A: AdminService>(services: Rc<Services<R,
         }
         Task::Info => Answer::Info(services.admin.info()),
         Task::Statistics => Answer::Statistics(services.admin.statistics().await),
+        Task::Link(task) => Answer::Link(task.run(&services.link).await),
     }
 }
 
