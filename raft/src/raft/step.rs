@@ -128,20 +128,19 @@ impl<S: Storage> Raft<S> {
     /// A message of a term that is over is ignored, with some exceptions.
     fn step_lower_term(&mut self, message: &Message) {
         match message.kind {
-            // A leader that does not know that its term is over. Where votes are ignored while a leader is heard of or a
-            // lease may be in force, where terms do not rise without a pre-vote, and where the receiver has become a
-            // learner, only this answer tells it: otherwise a node that comes back from a partition with a higher term
-            // would neither win an election nor follow anybody. (etcd leaves it out where it has none of the first two.)
-            MessageKind::Heartbeat | MessageKind::Append => {
+            // A leader that does not know that its term is over.
+            MessageKind::Heartbeat | MessageKind::Append if self.tells_old_leaders() => {
                 self.send(Message {
                     kind: MessageKind::AppendResponse,
                     to: message.from,
                     ..Message::default()
                 });
             }
-            // A candidate of a lower term with a longer log must learn our term, or neither side is ever elected. (etcd
-            // answers pre-votes only: without these its terms can race for long.)
-            MessageKind::PreVote | MessageKind::Vote => self.refuse_vote(message),
+            // A candidate of a lower term with a longer log must learn our term, or neither side is ever elected.
+            MessageKind::PreVote => self.refuse_vote(message),
+            // Who campaigns itself tells its term by that; who can't has no other way. (etcd is silent then, too, and its
+            // terms can race for long.)
+            MessageKind::Vote if !self.promotable() => self.refuse_vote(message),
             MessageKind::StorageAppendResponse => self.append_done(&Appended::of(message)),
             _ => say!(
                 self.logger,
@@ -154,6 +153,14 @@ impl<S: Storage> Raft<S> {
                 message.term
             ),
         }
+    }
+
+    /// Whether a leader of a lower term is told that its term is over. Where votes are ignored while a leader is heard of
+    /// or a lease may be in force, where terms do not rise without a pre-vote, and where this node can't campaign, only
+    /// such an answer tells: otherwise a node that comes back from a partition with a higher term would neither win an
+    /// election nor follow anybody. Elsewhere its own campaign deposes the leader. (etcd looks at the first and the third.)
+    fn tells_old_leaders(&self) -> bool {
+        self.settings.check_quorum || self.settings.pre_vote || self.lease.is_some() || !self.promotable()
     }
 
     /// The storage has done a write.
