@@ -1,6 +1,6 @@
 //! What a message's term means, before its kind does.
 
-use pinion_types::{LogIndex, Term};
+use pinion_types::{LogIndex, PeerId, Term};
 
 use super::{Appended, Campaign, Raft};
 use crate::logger::say;
@@ -129,7 +129,7 @@ impl<S: Storage> Raft<S> {
     fn step_lower_term(&mut self, message: &Message) {
         match message.kind {
             // A leader that does not know that its term is over.
-            MessageKind::Heartbeat | MessageKind::Append if self.tells_old_leaders() => {
+            MessageKind::Heartbeat | MessageKind::Append if self.tells_old_leader(message.from) => {
                 self.send(Message {
                     kind: MessageKind::AppendResponse,
                     to: message.from,
@@ -138,9 +138,7 @@ impl<S: Storage> Raft<S> {
             }
             // A candidate of a lower term with a longer log must learn our term, or neither side is ever elected.
             MessageKind::PreVote => self.refuse_vote(message),
-            // Who campaigns itself tells its term by that; who can't has no other way. (etcd is silent then, too, and its
-            // terms can race for long.)
-            MessageKind::Vote if !self.promotable() => self.refuse_vote(message),
+            MessageKind::Vote if !self.tells_by_campaign(message.from) => self.refuse_vote(message),
             MessageKind::StorageAppendResponse => self.append_done(&Appended::of(message)),
             _ => say!(
                 self.logger,
@@ -156,11 +154,20 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Whether a leader of a lower term is told that its term is over. Where votes are ignored while a leader is heard of
-    /// or a lease may be in force, where terms do not rise without a pre-vote, and where this node can't campaign, only
-    /// such an answer tells: otherwise a node that comes back from a partition with a higher term would neither win an
-    /// election nor follow anybody. Elsewhere its own campaign deposes the leader. (etcd looks at the first and the third.)
-    fn tells_old_leaders(&self) -> bool {
-        self.settings.check_quorum || self.settings.pre_vote || self.lease.is_some() || !self.promotable()
+    /// or a lease may be in force, and where terms do not rise without a pre-vote, only such an answer tells: otherwise a
+    /// node that comes back from a partition with a higher term would neither win an election nor follow anybody. (etcd
+    /// looks at the first and the third.)
+    fn tells_old_leader(&self, leader: PeerId) -> bool {
+        self.settings.check_quorum
+            || self.settings.pre_vote
+            || self.lease.is_some()
+            || !self.tells_by_campaign(leader)
+    }
+
+    /// Whether a campaign of this node's own would tell that peer its term: it may campaign, and would ask it. (etcd does
+    /// not look at that, and its terms can race for long, or a leader wait for ever for a member that does not know it.)
+    fn tells_by_campaign(&self, peer: PeerId) -> bool {
+        self.promotable() && self.tracker.configuration.voters.contains(peer)
     }
 
     /// The storage has done a write.
