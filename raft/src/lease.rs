@@ -6,7 +6,7 @@
 //! clocks may differ by; the lease ends then, counted from the sending, however late the answers came.
 //!
 //! - The promise lives in memory. A node that has restarted does not know what it promised and votes for nobody for as
-//!   long as the longest promise lasts.
+//!   long as the longest promise lasts, unless there was never anybody to promise to: see [`History`].
 //! - A transfer is the one election that may come earlier, because the leader asks for it: it gives up what it was
 //!   promised up to a stamp, and that stamp travels with the request to campaign and with the votes that are asked for.
 //!   A voter that has answered a later heartbeat keeps its promise: the transfer was called off, and its message is late.
@@ -26,6 +26,22 @@ use crate::RaftError;
 /// process is paused or the machine asleep.
 pub type Clock = Rc<dyn Fn() -> Duration>;
 
+/// What a member may have promised before it started, for which its driver has to keep account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// This member has never run before, on any machine: it has promised nothing, and votes at once.
+    New,
+    /// It has run, and in all that it has applied the group never had another member, be it voter or learner: there was
+    /// nobody to promise anything to. It votes at once if its log changes nothing of that. The driver persists whether
+    /// it was ever otherwise, with the applied state; a region's epoch that still counts no change says it, for example.
+    /// To be the only voter now is not enough: a leader that was removed, and does not know yet, may still count on the
+    /// promise that this member gave it.
+    Alone,
+    /// It has run in a group: it votes for nobody, not even for itself, until all that it may have promised is over.
+    /// Always sound.
+    Member,
+}
+
 /// Leases by the clock. All members must have the same `promise`.
 #[derive(Clone)]
 pub struct LeaseConfig {
@@ -37,8 +53,8 @@ pub struct LeaseConfig {
     /// hand: stale reads. Too large: short leases. At least a hundredth of `promise` is sound for machines' monotonic
     /// clocks, which are kept within 500 parts in a million.
     pub drift_max: Duration,
-    /// Whether this member has never run before, on any machine: it has promised nothing, and votes at once.
-    pub is_new: bool,
+    /// What this member may have promised before.
+    pub history: History,
     /// The clock.
     pub clock: Clock,
 }
@@ -82,7 +98,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// A node starts. `decides_alone`: its vote can depose nobody but itself.
+    /// A node starts. `decides_alone`: nothing in its log lets another vote.
     pub(crate) fn new(config: LeaseConfig, decides_alone: bool) -> Self {
         let mut lease = Self {
             config,
@@ -93,7 +109,12 @@ impl Lease {
             given_up: 0,
             until: 0,
         };
-        if !lease.config.is_new && !decides_alone {
+        let has_promised_nothing = match lease.config.history {
+            History::New => true,
+            History::Alone => decides_alone,
+            History::Member => false,
+        };
+        if !has_promised_nothing {
             lease.silent_until = lease.after_promise();
         }
         lease
@@ -176,13 +197,13 @@ mod tests {
 
     use super::*;
 
-    fn lease(is_new: bool) -> (Rc<Cell<u64>>, Lease) {
+    fn lease(history: History) -> (Rc<Cell<u64>>, Lease) {
         let time = Rc::new(Cell::new(1000));
         let clock = Rc::clone(&time);
         let config = LeaseConfig {
             promise: Duration::from_nanos(100),
             drift_max: Duration::from_nanos(10),
-            is_new,
+            history,
             clock: Rc::new(move || Duration::from_nanos(clock.get())),
         };
         config.validate().unwrap();
@@ -191,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_counted_from_the_sending_and_ends_before_the_promise() {
-        let (time, mut lease) = lease(true);
+        let (time, mut lease) = lease(History::New);
         let stamp = lease.stamp();
         time.set(1080);
         lease.extend(lease.counted(stamp));
@@ -204,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_promise_is_counted_from_the_answer() {
-        let (time, mut lease) = lease(true);
+        let (time, mut lease) = lease(History::New);
         assert!(lease.may_vote());
         time.set(1050);
         lease.promise(Term(1), 7);
@@ -216,7 +237,7 @@ mod tests {
 
     #[test]
     fn who_restarts_votes_for_nobody_as_long_as_it_may_have_promised() {
-        let (time, lease) = lease(false);
+        let (time, lease) = lease(History::Member);
         time.set(1099);
         assert!(!lease.may_vote());
         assert!(!lease.may_vote_for_transfer(Term(1), NEVER));
@@ -225,9 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn who_was_always_alone_votes_at_once_if_its_log_agrees() {
+        let (_, member) = lease(History::Member);
+        let config = LeaseConfig { history: History::Alone, ..member.config };
+        assert!(Lease::new(config.clone(), true).may_vote());
+        assert!(!Lease::new(config.clone(), false).may_vote());
+        assert!(!Lease::new(LeaseConfig { history: History::Member, ..config }, true).may_vote());
+    }
+
+    #[test]
     fn a_transfer_ends_earlier_promises_and_no_later_ones() {
-        let (time, mut leader) = lease(true);
-        let (_, mut voter) = lease(true);
+        let (time, mut leader) = lease(History::New);
+        let (_, mut voter) = lease(History::New);
         let first = leader.stamp();
         voter.promise(Term(3), first);
         time.set(1001);

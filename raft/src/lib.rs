@@ -49,7 +49,7 @@ pub mod testing;
 pub use conf_change::{ConfChange, ConfChangeError, ConfChangeKind, ConfChangeSingle, ConfChangeTransition};
 pub use config::{ApplyAhead, Config, ReadOnlyOption, TimeoutSource};
 pub use error::{DropReason, RaftError, StorageError};
-pub use lease::{Clock, LeaseConfig};
+pub use lease::{Clock, History, LeaseConfig};
 pub use logger::{Level, Logger};
 pub use memory_storage::MemoryStorage;
 pub use message::{

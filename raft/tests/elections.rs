@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pinion_raft::{
-    ConfState, Config, Entry, HardState, LeaseConfig, MemoryStorage, Message, MessageKind, RawNode, Role,
+    ConfChange, ConfChangeKind, ConfState, Config, Entry, HardState, History, LeaseConfig, MemoryStorage,
+    Message, MessageKind, RawNode, Role,
 };
 use pinion_types::{LogIndex, PeerId, Term};
 
@@ -85,7 +86,7 @@ fn lease(time: &Rc<Cell<u64>>) -> LeaseConfig {
     LeaseConfig {
         promise: Duration::from_millis(100),
         drift_max: Duration::from_millis(5),
-        is_new: true,
+        history: History::New,
         clock: Rc::new(move || Duration::from_millis(time.get())),
     }
 }
@@ -122,6 +123,104 @@ fn answered(heartbeat: &Message) -> Message {
         commit: LogIndex(0),
         ..heartbeat.clone()
     }
+}
+
+/// Hands messages to and fro until there are none. 2 does not apply changes of the configuration, as if its state machine
+/// were slow: the work that holds one is kept from being handed back.
+fn talk(one: &mut Node, two: &mut Node) {
+    let mut unapplied = None;
+    loop {
+        let mut sent = Vec::new();
+        while one.has_ready() {
+            let mut ready = one.ready();
+            one.storage().append(&ready.entries).unwrap();
+            ready.hard_state.iter().for_each(|state| one.storage().set_hard_state(*state));
+            for entry in ready.committed_entries.iter().filter(|entry| entry.kind.is_conf_change()) {
+                let state =
+                    one.apply_conf_change(&ConfChange::decode(entry.kind, &entry.data).unwrap()).unwrap();
+                one.storage().set_conf_state(state);
+            }
+            sent.append(&mut ready.messages);
+            sent.append(&mut ready.messages_after_persist);
+            one.advance(ready);
+        }
+        while unapplied.is_none() && two.has_ready() {
+            let mut ready = two.ready();
+            two.storage().append(&ready.entries).unwrap();
+            sent.append(&mut ready.messages);
+            sent.append(&mut ready.messages_after_persist);
+            if ready.committed_entries.iter().any(|entry| entry.kind.is_conf_change()) {
+                unapplied = Some(ready);
+            } else {
+                two.advance(ready);
+            }
+        }
+        if sent.is_empty() {
+            return;
+        }
+        for message in sent {
+            // What is for a member that has left is refused.
+            let _ = if message.to == PeerId(1) { one.step(message) } else { two.step(message) };
+        }
+    }
+}
+
+#[test]
+fn the_last_voter_keeps_its_promise_to_a_removed_leader_through_a_restart() {
+    let time = Rc::new(Cell::new(1000));
+    let config = |id, history| Config {
+        pre_vote: false,
+        lease: Some(LeaseConfig { history, ..lease(&time) }),
+        ..Config::new(PeerId(id))
+    };
+    let mut leader = RawNode::new(config(2, History::New), storage(&[1, 2], &[])).unwrap();
+    let mut last = RawNode::new(config(1, History::New), storage(&[1, 2], &[])).unwrap();
+    leader.campaign();
+    talk(&mut last, &mut leader);
+    leader.tick();
+    talk(&mut last, &mut leader);
+    leader.propose_conf_change(&ConfChange::simple(ConfChangeKind::Remove, PeerId(2))).unwrap();
+    talk(&mut last, &mut leader);
+    assert!(leader.lease_read_index().is_some(), "it has not applied its removal");
+    assert!(last.tracker().configuration.voters.is_singleton());
+
+    let restart = |last: &Node, history| {
+        let config = Config { applied: last.applied(), ..config(1, history) };
+        let mut node = RawNode::new(config, last.storage().clone()).unwrap();
+        node.campaign();
+        messages(&mut node);
+        node.soft_state().role
+    };
+    assert_eq!(restart(&last, History::Member), Role::Follower);
+    time.set(1100);
+    assert_eq!(leader.lease_read_index(), None);
+    let config = Config { applied: last.applied(), ..config(1, History::Member) };
+    let mut node = RawNode::new(config, last.storage().clone()).unwrap();
+    time.set(1200);
+    node.campaign();
+    messages(&mut node);
+    assert_eq!(node.soft_state().role, Role::Leader);
+}
+
+#[test]
+fn who_was_always_alone_leads_at_once_after_a_restart() {
+    let time = Rc::new(Cell::new(1000));
+    let start = |history, storage: MemoryStorage| {
+        let lease = Some(LeaseConfig { history, ..lease(&time) });
+        let mut node = RawNode::new(Config { lease, ..Config::new(PeerId(1)) }, storage).unwrap();
+        node.campaign();
+        messages(&mut node);
+        node.soft_state().role
+    };
+    assert_eq!(start(History::Alone, storage(&[1], &[1])), Role::Leader);
+    assert_eq!(start(History::Member, storage(&[1], &[1])), Role::Follower);
+    assert_eq!(start(History::Alone, storage(&[1, 2], &[1])), Role::Follower, "it is not alone now");
+    let changed = storage(&[1], &[1]);
+    let change = ConfChange::simple(ConfChangeKind::AddVoter, PeerId(2));
+    let entry =
+        Entry { term: Term(1), index: LogIndex(2), kind: change.entry_kind, data: change.encode().unwrap() };
+    changed.append(&[entry]).unwrap();
+    assert_eq!(start(History::Alone, changed), Role::Follower, "its log says that it may not be");
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub(crate) struct Checkpoint {
     pub(crate) index: LogIndex,
     pub(crate) term: Term,
     pub(crate) conf_state: ConfState,
+    /// Whether there was another member in anything up to there.
+    pub(crate) had_company: bool,
 }
 
 /// A member's disk: everything in it is durable, but for a hard state that was written without a sync.
@@ -88,6 +90,8 @@ impl Disk {
                 index: metadata.index,
                 term: metadata.term,
                 conf_state: metadata.conf_state.clone(),
+                // Somebody has sent it.
+                had_company: true,
             };
         }
         let base = self.base.0;
@@ -183,7 +187,7 @@ impl Storage for Shared {
         if disk.is_slow {
             return Err(StorageError::SnapshotTemporarilyUnavailable);
         }
-        let Checkpoint { index, term, conf_state } = disk.checkpoint.clone();
+        let Checkpoint { index, term, conf_state, .. } = disk.checkpoint.clone();
         Ok(Snapshot { metadata: SnapshotMetadata { conf_state, index, term }, ..Snapshot::default() })
     }
 }

@@ -253,7 +253,7 @@ impl Judge {
 
     /// A snapshot has taken the place of a member's log and state.
     pub(crate) fn restored(&mut self, id: PeerId, checkpoint: &Checkpoint) -> Verdict {
-        let Checkpoint { index, term, conf_state } = checkpoint;
+        let Checkpoint { index, term, conf_state, .. } = checkpoint;
         demand(self.committed_term(*index) == Some(*term), || {
             format!("{id} takes a snapshot at {term}/{index}, which was not committed")
         })?;

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pinion_raft::{
-    APPEND_THREAD, APPLY_THREAD, ApplyAhead, ConfChange, ConfState, Config, Entry, LeaseConfig, Level,
-    Logger, Message, NO_PEER, RaftError, RawNode, Ready, Role, Snapshot, Status, testing,
+    APPEND_THREAD, APPLY_THREAD, ApplyAhead, ConfChange, ConfState, Config, Entry, History, LeaseConfig,
+    Level, Logger, Message, NO_PEER, RaftError, RawNode, Ready, Role, Snapshot, Status, testing,
 };
 use pinion_types::{LogIndex, PeerId, Term};
 
@@ -37,12 +37,19 @@ pub(crate) struct Member {
     /// What its state machine has applied, and the configuration there.
     applied: LogIndex,
     conf_state: ConfState,
+    /// Whether the group had another member in anything that was applied.
+    had_company: bool,
     pub(crate) seen: Seen,
     ready: Option<Box<Ready>>,
     appends: VecDeque<Message>,
     applies: VecDeque<Message>,
     is_async: bool,
     has_run: bool,
+}
+
+/// Whether there is more than one member.
+pub(crate) fn has_company(state: &ConfState) -> bool {
+    state.voters.len() + state.learners.len() > 1 || !state.voters_outgoing.is_empty()
 }
 
 /// A member's clock, off by a little that grows.
@@ -67,7 +74,7 @@ impl Logger for Tell {
 
 impl Member {
     pub(crate) fn new(id: PeerId, disk: Disk, is_async: bool) -> Self {
-        let Checkpoint { index, conf_state, .. } = disk.checkpoint.clone();
+        let Checkpoint { index, conf_state, had_company, .. } = disk.checkpoint.clone();
         Self {
             id,
             disk: Rc::new(RefCell::new(disk)),
@@ -75,6 +82,7 @@ impl Member {
             is_paused: false,
             applied: index,
             conf_state,
+            had_company,
             seen: Seen::default(),
             ready: None,
             appends: VecDeque::new(),
@@ -88,6 +96,20 @@ impl Member {
         self.node.is_some() && !self.is_paused
     }
 
+    fn history(&self) -> History {
+        match (self.has_run, self.had_company) {
+            (false, _) => History::New,
+            (true, false) => History::Alone,
+            (true, true) => History::Member,
+        }
+    }
+
+    /// Another configuration is in force.
+    fn configure(&mut self, state: ConfState) {
+        self.had_company |= has_company(&state);
+        self.conf_state = state;
+    }
+
     pub(crate) fn start(
         &mut self,
         plan: &Plan,
@@ -99,7 +121,7 @@ impl Member {
         let lease = plan.lease.then(|| LeaseConfig {
             promise: PROMISE,
             drift_max: PROMISE / 20,
-            is_new: !self.has_run,
+            history: self.history(),
             clock: clock(time, dice, 20_000),
         });
         let mut timeouts = Dice::new(dice.number());
@@ -142,6 +164,7 @@ impl Member {
         let checkpoint = self.disk.borrow().checkpoint.clone();
         self.applied = checkpoint.index;
         self.conf_state = checkpoint.conf_state;
+        self.had_company = checkpoint.had_company;
         Ok(())
     }
 
@@ -264,7 +287,8 @@ impl Member {
             let checkpoint = self.disk.borrow().checkpoint.clone();
             judge.restored(self.id, &checkpoint)?;
             self.applied = checkpoint.index;
-            self.conf_state = checkpoint.conf_state;
+            self.had_company |= checkpoint.had_company;
+            self.configure(checkpoint.conf_state);
         }
         Ok(())
     }
@@ -290,7 +314,7 @@ impl Member {
                 match node.apply_conf_change(&change) {
                     Ok(state) => {
                         judge.configured(self.id, entry.index, &state)?;
-                        self.conf_state = state;
+                        self.configure(state);
                     }
                     // The snapshot that is on its way to the disk covers the rest.
                     Err(RaftError::Superseded) => return Ok(()),
@@ -326,7 +350,8 @@ impl Member {
             && term == known
             && self.applied > disk.checkpoint.index
         {
-            disk.checkpoint = Checkpoint { index: self.applied, term, conf_state: self.conf_state.clone() };
+            let (conf_state, had_company) = (self.conf_state.clone(), self.had_company);
+            disk.checkpoint = Checkpoint { index: self.applied, term, conf_state, had_company };
         }
     }
 

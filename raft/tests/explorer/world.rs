@@ -14,7 +14,7 @@ use crate::counts::Counts;
 use crate::dice::Dice;
 use crate::disk::{Checkpoint, Disk, Shared};
 use crate::judge::{Judge, Verdict};
-use crate::member::Member;
+use crate::member::{Member, has_company};
 use crate::plan::{Action, PROMISE, Plan};
 use crate::quorum::may_miss;
 
@@ -45,10 +45,12 @@ impl World {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);
         let founders: Vec<PeerId> = (1..=plan.founders).map(PeerId).collect();
+        let conf_state = ConfState { voters: founders, ..ConfState::default() };
         let founding = Checkpoint {
             index: LogIndex(5),
             term: Term(1),
-            conf_state: ConfState { voters: founders, ..ConfState::default() },
+            had_company: has_company(&conf_state),
+            conf_state,
         };
         let judge = Judge::new(&founding);
         let members = (1..=plan.members)

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pinion_raft::{
     APPEND_THREAD, APPLY_THREAD, ApplyAhead, ConfChange, ConfChangeKind, ConfState, Config, Entry, EntryKind,
-    INDEX_MAX, LeaseConfig, MemoryStorage, Message, MessageKind, RawNode, ReadOnlyOption, Snapshot,
+    History, INDEX_MAX, LeaseConfig, MemoryStorage, Message, MessageKind, RawNode, ReadOnlyOption, Snapshot,
     SnapshotMetadata,
 };
 use pinion_types::{LogIndex, PeerId, Term};
@@ -197,7 +197,7 @@ impl Setup {
             lease: self.has(5).then(|| LeaseConfig {
                 promise: Duration::from_millis(30),
                 drift_max: Duration::from_millis(1),
-                is_new: id != 3,
+                history: if id == 3 { History::Member } else { History::New },
                 clock: Rc::new(move || Duration::from_millis(clock.get())),
             }),
             step_down_on_removal: self.has(6),
