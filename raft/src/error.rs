@@ -52,7 +52,8 @@ pub enum RaftError {
     /// The configuration given to [`crate::RawNode::new`] makes no sense.
     #[error("raft: bad configuration: {0}")]
     Config(&'static str),
-    /// The storage failed where its contract says that it cannot.
+    /// The storage can't tell what is needed to take the message, now or ever: it was dropped, and its sender sends it
+    /// again. From [`crate::RawNode::new`]: the node can't start.
     #[error("raft: storage failed: {0}")]
     Storage(#[from] StorageError),
     /// What the storage holds contradicts itself: the node must not start from it.

@@ -35,6 +35,8 @@ pub trait Storage {
     }
 
     /// The term of the entry at `index`, which lies in `[first_index - 1, last_index]`.
+    ///
+    /// Best always at hand: with [`StorageError::TemporarilyUnavailable`] messages are dropped that need it.
     fn term(&self, index: LogIndex) -> Result<Term, StorageError>;
 
     /// The position of the first entry that is there; one above the last index when there is none.

@@ -129,8 +129,13 @@ impl<S: Storage> RaftLog<S> {
         self.term(index).unwrap_or_default()
     }
 
-    pub(crate) fn matches(&self, id: EntryId) -> bool {
-        self.term(id.index) == Ok(id.term)
+    /// Whether the entry is here with this term. Where the storage can't tell, that is no no: who takes it for one may throw
+    /// away what was acknowledged.
+    pub(crate) fn matches(&self, id: EntryId) -> Result<bool, StorageError> {
+        if id.index > self.last.index {
+            return Ok(false);
+        }
+        Ok(self.term(id.index)? == id.term)
     }
 
     /// Whether a log that ends at `other` holds all that this one could have committed.
@@ -191,7 +196,8 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// Takes a leader's entries that follow `previous`, of which everything that is here already is left as it is.
-    /// Gives the last index that now agrees with the leader's, or nothing when `previous` is not here.
+    /// Gives the last index that now agrees with the leader's, or nothing when `previous` is not here. When a term can't be
+    /// read, nothing has changed.
     ///
     /// `previous` is not below the commit index, so that nothing committed can be replaced.
     pub(crate) fn maybe_append(
@@ -199,12 +205,12 @@ impl<S: Storage> RaftLog<S> {
         previous: EntryId,
         entries: &mut Vec<Entry>,
         commit: LogIndex,
-    ) -> Option<LogIndex> {
-        if !self.matches(previous) {
-            return None;
+    ) -> Result<Option<LogIndex>, StorageError> {
+        if !self.matches(previous)? {
+            return Ok(None);
         }
         let last_new = entries.last().map_or(previous.index, |entry| entry.index);
-        if let Some(place) = self.first_difference(entries) {
+        if let Some(place) = self.first_difference(entries)? {
             let from = entries[place].index;
             assert!(from > self.committed, "an append would replace a committed entry");
             self.last = entries.last().map_or(self.last, EntryId::of);
@@ -212,13 +218,19 @@ impl<S: Storage> RaftLog<S> {
             self.unstable.truncate_and_append(from, std::mem::take(entries), &self.logger);
         }
         self.commit_to(commit.min(last_new));
-        Some(last_new)
+        Ok(Some(last_new))
     }
 
     /// The first of the entries that is not here, or is here with another term.
-    fn first_difference(&self, entries: &[Entry]) -> Option<usize> {
-        let place = entries.iter().position(|entry| !self.matches(EntryId::of(entry)))?;
-        let entry = &entries[place];
+    fn first_difference(&self, entries: &[Entry]) -> Result<Option<usize>, StorageError> {
+        let mut place = 0;
+        let entry = loop {
+            let Some(entry) = entries.get(place) else { return Ok(None) };
+            if !self.matches(EntryId::of(entry))? {
+                break entry;
+            }
+            place += 1;
+        };
         if entry.index <= self.last.index {
             say!(
                 self.logger,
@@ -229,7 +241,7 @@ impl<S: Storage> RaftLog<S> {
                 entry.term
             );
         }
-        Some(place)
+        Ok(Some(place))
     }
 
     /// A guess at where this log agrees with one that has `term` at `index`: the greatest index up to that whose term
@@ -253,9 +265,9 @@ impl<S: Storage> RaftLog<S> {
         }
     }
 
-    /// Commits up to `id` if that is new and of the term that it says.
+    /// Commits up to `id` if that is new and of the term that it says; not now, if its term can't be read.
     pub(crate) fn maybe_commit(&mut self, id: EntryId) -> bool {
-        if id.index > self.committed && id.term != Term(0) && self.matches(id) {
+        if id.index > self.committed && id.term != Term(0) && self.matches(id).unwrap_or(false) {
             self.commit_to(id.index);
             return true;
         }

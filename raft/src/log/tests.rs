@@ -45,12 +45,12 @@ fn persist(log: &mut RaftLog<MemoryStorage>) {
 #[test]
 fn an_append_that_conflicts_replaces_the_tail_and_one_that_repeats_changes_nothing() {
     let mut log = log_of(&[(1, 1), (2, 2), (3, 3)]);
-    assert_eq!(log.maybe_append(id(3, 2), &mut vec![entry(4, 4)], LogIndex(9)), None);
-    assert_eq!(log.maybe_append(id(1, 1), &mut vec![entry(2, 2)], LogIndex(1)), Some(LogIndex(2)));
+    assert_eq!(log.maybe_append(id(3, 2), &mut vec![entry(4, 4)], LogIndex(9)), Ok(None));
+    assert_eq!(log.maybe_append(id(1, 1), &mut vec![entry(2, 2)], LogIndex(1)), Ok(Some(LogIndex(2))));
     assert_eq!((terms(&log), log.committed), (vec![1, 2, 3], LogIndex(1)));
     assert_eq!(
         log.maybe_append(id(1, 1), &mut vec![entry(2, 4), entry(3, 4)], LogIndex(9)),
-        Some(LogIndex(3))
+        Ok(Some(LogIndex(3)))
     );
     assert_eq!((terms(&log), log.committed), (vec![1, 4, 4], LogIndex(3)));
     persist(&mut log);
@@ -63,7 +63,7 @@ fn committed_entries_come_from_memory_after_they_were_persisted() {
     let mut log = log_of(&[]);
     assert_eq!(
         log.maybe_append(id(0, 0), &mut vec![entry(1, 1), entry(2, 1)], LogIndex(0)),
-        Some(LogIndex(2))
+        Ok(Some(LogIndex(2)))
     );
     persist(&mut log);
     assert_eq!((log.unstable.len(), log.unstable.first()), (0, LogIndex(1)));

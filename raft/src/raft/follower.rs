@@ -17,10 +17,7 @@ impl<S: Storage> Raft<S> {
                 self.election_elapsed = 0;
                 self.leader = message.from;
                 match message.kind {
-                    MessageKind::Append => {
-                        self.take_append(message);
-                        Ok(())
-                    }
+                    MessageKind::Append => self.take_append(message),
                     MessageKind::Heartbeat => self.take_heartbeat(message),
                     _ => self.take_snapshot(message),
                 }
@@ -103,17 +100,20 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    /// Takes entries, or says where the logs may agree.
-    fn take_append(&mut self, message: &mut Message) {
+    /// Takes entries, or says where the logs may agree. When the storage can't tell whether they do, the message is
+    /// dropped: the leader sends it again.
+    fn take_append(&mut self, message: &mut Message) -> Result<(), RaftError> {
         let to = message.from;
         let answer = |index| Message { kind: MessageKind::AppendResponse, to, index, ..Message::default() };
         if message.index < self.log.committed {
             // Old news: what it is about is committed here.
-            return self.send(answer(self.log.committed));
+            self.send(answer(self.log.committed));
+            return Ok(());
         }
         let previous = EntryId { term: message.log_term, index: message.index };
-        if let Some(index) = self.log.maybe_append(previous, &mut message.entries, message.commit) {
-            return self.send(answer(index));
+        if let Some(index) = self.log.maybe_append(previous, &mut message.entries, message.commit)? {
+            self.send(answer(index));
+            return Ok(());
         }
         say!(
             self.logger,
@@ -130,6 +130,7 @@ impl<S: Storage> Raft<S> {
         let hint = self.log.find_conflict_by_term(message.index.min(self.log.last_index()), message.log_term);
         let (reject, reject_hint, log_term) = (true, hint.index, hint.term);
         self.send(Message { reject, log_term, reject_hint, ..answer(message.index) });
+        Ok(())
     }
 
     /// A leader sends no commit index above what this node has acknowledged. One that is beyond the log is therefore a
@@ -195,7 +196,7 @@ impl<S: Storage> Raft<S> {
             return Ok(false);
         }
         let last = self.log.last();
-        if self.log.matches(id) {
+        if self.log.matches(id)? {
             say!(
                 self.logger,
                 Info,

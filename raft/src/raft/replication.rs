@@ -294,7 +294,14 @@ impl<S: Storage> Raft<S> {
     /// Entries that a follower needed can be read now.
     pub(crate) fn entries_available(&mut self) {
         self.log.unblock();
-        if self.role == Role::Leader {
+        if self.role != Role::Leader {
+            return;
+        }
+        if self.maybe_commit() {
+            // The term that commits may have been among what could not be read.
+            self.release_reads();
+            self.broadcast_append();
+        } else {
             self.broadcast_missing();
         }
     }
