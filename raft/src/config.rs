@@ -87,7 +87,8 @@ pub struct Config {
     /// `DisableProposalForwarding`.
     pub disable_proposal_forwarding: bool,
     /// The leader does not check a change of the configuration against the one in force. Default false. On, whoever
-    /// proposes must serialise changes himself; one that does not fit is refused when it is applied. etcd:
+    /// proposes must serialise changes himself; one that does not fit is refused when it is applied; and the commit index
+    /// must not be lost in a crash, see [`crate::HardState::commit`]. etcd:
     /// `DisableConfChangeValidation`.
     pub disable_conf_change_validation: bool,
     /// A leader that is removed or becomes a learner steps down when it applies that. Default true. Off, it goes on to

@@ -80,7 +80,10 @@ pub struct HardState {
     pub term: Term,
     /// Whom it voted for in that term; [`NO_PEER`] for nobody.
     pub vote: PeerId,
-    /// The commit index. It may be lost in a crash without harm; term and vote may not.
+    /// The commit index. A crash may take it back to an earlier value, or to 0: what was applied, and all changes of the
+    /// configuration in the log but the last, are known to be committed all the same, and the rest is committed again.
+    /// Where [`crate::Config::disable_conf_change_validation`] lets changes overlap, that does not hold, and it must be
+    /// synced. Term and vote must not be lost.
     pub commit: LogIndex,
 }
 

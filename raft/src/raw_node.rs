@@ -73,7 +73,8 @@ pub struct Ready {
     pub messages_after_persist: Vec<Message>,
     /// Reads whose index is known now.
     pub read_states: Vec<ReadState>,
-    /// Whether entries, term or vote changed, so that the write must be synced.
+    /// Whether entries, term or vote changed, so that the write must be synced. A commit index alone need not be: see
+    /// [`HardState::commit`].
     pub must_sync: bool,
 }
 
@@ -99,7 +100,7 @@ pub struct RawNode<S: Storage> {
 }
 
 impl<S: Storage> RawNode<S> {
-    /// Starts a node from what its storage holds.
+    /// Starts a node from what its storage holds. All entries above the commit index are read once, in pages.
     ///
     /// [`RaftError::Config`] when the set-up makes no sense, [`RaftError::Inconsistent`], [`RaftError::ConfChange`] or
     /// [`RaftError::Storage`] when what is stored does not.
@@ -404,7 +405,7 @@ impl<S: Storage> RawNode<S> {
         self.raft.report_snapshot(id, succeeded);
     }
 
-    /// What [`StorageError::TemporarilyUnavailable`] was answered for can be read now.
+    /// What [`StorageError::TemporarilyUnavailable`] was answered for can be read now, entries or terms.
     pub fn entries_available(&mut self) {
         self.raft.entries_available();
     }

@@ -26,7 +26,7 @@ use crate::read_only::{ReadOnly, ReadRequest};
 use crate::tracker::{Progress, Tracker};
 use crate::{
     ConfState, Config, HardState, Message, MessageKind, NO_PEER, RaftError, ReadOnlyOption, Storage,
-    TimeoutSource, confchange,
+    StorageError, TimeoutSource, confchange,
 };
 
 pub(crate) struct Raft<S> {
@@ -162,6 +162,7 @@ impl<S: Storage> Raft<S> {
         };
         raft.restore_configuration(&conf_state)?;
         raft.load_state(hard_state, config.applied)?;
+        raft.commit_earlier_changes()?;
         let decides_alone = raft.decides_alone();
         raft.lease = config.lease.map(|lease| Lease::new(lease, decides_alone));
         raft.become_follower(raft.term, NO_PEER);
@@ -196,6 +197,24 @@ impl<S: Storage> Raft<S> {
             // What was applied was committed, even if a crash has lost the commit index.
             log.commit_to(applied);
             log.applied_to(applied);
+        }
+        Ok(())
+    }
+
+    /// A crash may have lost the commit index, but a node must not campaign by a configuration that is older than the one
+    /// before that in force: quorums of the two may miss each other. A change is proposed only when the one before is
+    /// applied, so that all changes in the log but the last are committed.
+    fn commit_earlier_changes(&mut self) -> Result<(), StorageError> {
+        if self.settings.disable_conf_change_validation {
+            return Ok(());
+        }
+        let (mut after, through) = (self.log.committed, self.log.last_index());
+        let mut latest = None;
+        while let Some(index) = self.find_entry(after, through, |entry| entry.kind.is_conf_change())? {
+            if let Some(earlier) = latest.replace(index) {
+                self.log.commit_to(earlier);
+            }
+            after = index;
         }
         Ok(())
     }

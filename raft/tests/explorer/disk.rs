@@ -6,6 +6,8 @@ use std::rc::Rc;
 use pinion_raft::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata, Storage, StorageError};
 use pinion_types::{LogIndex, Term};
 
+use crate::dice::Dice;
+
 /// The state machine as of an index: here, only which configuration is in force.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checkpoint {
@@ -110,9 +112,12 @@ impl Disk {
         }
     }
 
-    /// What was not synced is lost.
-    pub(crate) fn crash(&mut self) {
+    /// What was not synced is lost. A commit index alone need not be synced, and may go back as far as it likes.
+    pub(crate) fn crash(&mut self, dice: &mut Dice) {
         self.hard_state = self.hard_state_synced;
+        if dice.percent(30) {
+            self.hard_state.commit = LogIndex(dice.below(self.hard_state.commit.0 + 1));
+        }
         self.is_slow = false;
     }
 
@@ -167,6 +172,9 @@ impl Storage for Shared {
 
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
         let disk = self.0.borrow();
+        if disk.is_slow {
+            return Err(StorageError::TemporarilyUnavailable);
+        }
         disk.term(index).ok_or(if index > disk.last() {
             StorageError::Unavailable
         } else {

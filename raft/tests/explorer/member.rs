@@ -160,7 +160,7 @@ impl Member {
         self.applies.clear();
         self.node = None;
         self.is_paused = false;
-        self.disk.borrow_mut().crash();
+        self.disk.borrow_mut().crash(dice);
         let checkpoint = self.disk.borrow().checkpoint.clone();
         self.applied = checkpoint.index;
         self.conf_state = checkpoint.conf_state;

@@ -170,8 +170,16 @@ impl World {
         self.look_at(place)
     }
 
-    /// Judges what a member has become.
+    /// Judges what a member has become; the judge can read what the member's disk has not fetched.
     fn look_at(&mut self, place: usize) -> Verdict {
+        let disk = Rc::clone(&self.members[place].disk);
+        let was_slow = std::mem::take(&mut disk.borrow_mut().is_slow);
+        let verdict = self.judge_member(place);
+        disk.borrow_mut().is_slow = was_slow;
+        verdict
+    }
+
+    fn judge_member(&mut self, place: usize) -> Verdict {
         let Self { members, judge, .. } = self;
         let Some(node) = &members[place].node else { return Ok(()) };
         let (role, state, seen) = (node.soft_state().role, node.hard_state(), members[place].seen);
