@@ -166,12 +166,14 @@ pub enum MessageKind {
     /// A candidate, whose log ends at `index` of `log_term`, asks for a vote. `context` says if the leader sent it, and
     /// `lease` what that leader has given up.
     Vote,
-    /// A vote, or with `reject` none. Who refuses and can't lead itself says in `commit` and `log_term` up to where it knows
-    /// the log to be committed: the candidate may wait for its vote without knowing of the change that took it.
+    /// A vote for the candidate with the log whose last entry `context` names; one for another log does not count. Or,
+    /// with `reject`, none: who refuses and can't lead itself names the last entry that it knows to be committed, since the
+    /// candidate may wait for its vote without knowing of the change that took it. `context` is term and index, 8 bytes
+    /// each, little-endian, or empty for none.
     VoteResponse,
     /// Asks who would vote in `term`, which has not begun.
     PreVote,
-    /// A promise to vote, or with `reject` none, as in [`MessageKind::VoteResponse`].
+    /// A promise to vote, or with `reject` none, both as in [`MessageKind::VoteResponse`].
     PreVoteResponse,
     /// A snapshot in place of entries that the leader no longer has: `snapshot`.
     Snapshot,
@@ -261,7 +263,7 @@ pub struct Message {
     pub entries: Vec<Entry>,
     /// A snapshot, boxed because it is rare.
     pub snapshot: Option<Box<Snapshot>>,
-    /// Names a read or the kind of an election.
+    /// Names a read, the kind of an election, or in its answer an entry.
     pub context: Bytes,
     /// What the storage delivers when it is done.
     pub responses: Vec<Message>,

@@ -63,6 +63,47 @@ fn a_newer_log_gets_the_vote_of_a_higher_priority_even_if_it_is_shorter() {
 }
 
 #[test]
+fn a_vote_for_a_log_that_was_lost_does_not_count() {
+    for kind in [MessageKind::Vote, MessageKind::PreVote] {
+        let pre_vote = kind == MessageKind::PreVote;
+        let stored = storage(&[1, 2, 3], &[1]);
+        stored.set_hard_state(HardState { term: Term(1), vote: PeerId(2), ..HardState::default() });
+        let start = || {
+            let config = Config { pre_vote, check_quorum: false, ..Config::new(PeerId(1)) };
+            RawNode::new(config, stored.clone()).unwrap()
+        };
+        let mut node = start();
+        let append = Message {
+            index: LogIndex(1),
+            log_term: Term(1),
+            entries: vec![Entry { term: Term(1), index: LogIndex(2), ..Entry::default() }],
+            ..Message { kind: MessageKind::Append, ..vote(2, 1, 1, (0, 0)) }
+        };
+        node.step(append).unwrap();
+        node.campaign();
+        // It ends before anything of this is written, but its requests are on their way.
+        let requests = node.ready().messages;
+        let request = requests.into_iter().find(|request| request.to == PeerId(3)).unwrap();
+        let mut voter = RawNode::new(Config::new(PeerId(3)), storage(&[1, 2, 3], &[1, 1])).unwrap();
+        voter.step(request).unwrap();
+        let late = messages(&mut voter).remove(0);
+        assert!(late.kind.is_response() && !late.reject);
+
+        let mut node = start();
+        node.campaign();
+        let requests = messages(&mut node);
+        let role = node.soft_state().role;
+        node.step(late).unwrap();
+        assert_eq!(node.soft_state().role, role, "its log lacks what it had when it asked");
+        let request = requests.into_iter().find(|request| request.to == PeerId(3)).unwrap();
+        let mut voter = RawNode::new(Config::new(PeerId(3)), storage(&[1, 2, 3], &[1])).unwrap();
+        voter.step(request).unwrap();
+        node.step(messages(&mut voter).remove(0)).unwrap();
+        assert_ne!(node.soft_state().role, role);
+    }
+}
+
+#[test]
 fn a_removed_member_tells_what_is_committed_when_it_refuses() {
     let storage = storage(&[2], &[1, 1, 1, 1]);
     storage.set_conf_state(ConfState { voters: vec![PeerId(2)], ..ConfState::default() });
@@ -71,7 +112,7 @@ fn a_removed_member_tells_what_is_committed_when_it_refuses() {
     removed.step(vote(2, 1, 2, (3, 1))).unwrap();
     let refusal = messages(&mut removed).remove(0);
     assert!(refusal.reject);
-    assert_eq!((refusal.commit, refusal.log_term), (LogIndex(3), Term(1)));
+    assert_eq!(refusal.context, [1_u64.to_le_bytes(), 3_u64.to_le_bytes()].concat());
 
     let config = Config { pre_vote: false, ..Config::new(PeerId(2)) };
     let mut candidate = RawNode::new(config, self::storage(&[1, 2], &[1, 1, 1])).unwrap();

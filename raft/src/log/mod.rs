@@ -9,6 +9,7 @@ mod unstable;
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use pinion_types::{LogIndex, Term};
 use unstable::Unstable;
 
@@ -26,6 +27,25 @@ pub(crate) struct EntryId {
 impl EntryId {
     pub(crate) fn of(entry: &Entry) -> Self {
         Self { term: entry.term, index: entry.index }
+    }
+
+    /// As the context of a message: term and index, 8 bytes each, little-endian. Before the first entry there is nothing
+    /// to say.
+    pub(crate) fn to_context(self) -> Bytes {
+        if self == Self::default() {
+            return Bytes::new();
+        }
+        Bytes::from_iter(self.term.0.to_le_bytes().into_iter().chain(self.index.0.to_le_bytes()))
+    }
+
+    /// From the context of a message; nothing if it holds something else.
+    pub(crate) fn from_context(context: &Bytes) -> Option<Self> {
+        if context.is_empty() {
+            return Some(Self::default());
+        }
+        let (term, index) = context.split_first_chunk()?;
+        let index = u64::from_le_bytes(index.try_into().ok()?);
+        Some(Self { term: Term(u64::from_le_bytes(*term)), index: LogIndex(index) })
     }
 }
 

@@ -113,7 +113,8 @@ impl<S: Storage> Raft<S> {
         for id in self.tracker.configuration.voters.ids().ids() {
             if *id == self.id {
                 // The own vote counts when it is durable, like anybody's.
-                self.send(Message { kind: response, to: *id, term, ..Message::default() });
+                let context = last.to_context();
+                self.send(Message { kind: response, to: *id, term, context, ..Message::default() });
                 continue;
             }
             say!(
@@ -157,7 +158,9 @@ impl<S: Storage> Raft<S> {
         self.say_vote("cast", "for", message);
         let kind = if is_pre_vote { MessageKind::PreVoteResponse } else { MessageKind::VoteResponse };
         // The answer carries the term of the request: a pre-candidate would ignore an answer of our lower one.
-        self.send(Message { kind, to: message.from, term: message.term, ..Message::default() });
+        // It names the log that it is given to.
+        let context = theirs.to_context();
+        self.send(Message { kind, to: message.from, term: message.term, context, ..Message::default() });
         if !is_pre_vote {
             self.election_elapsed = 0;
             self.vote = message.from;
@@ -185,21 +188,16 @@ impl<S: Storage> Raft<S> {
         let term = if self.term.0 == 0 { message.term } else { self.term };
         // A removed member may have a longer log than those that remain, and they may not have heard that its removal is
         // committed: it can't be elected, and they can't without it. TiKV's raft tells it in each refusal.
-        let known = if self.promotable() { LogIndex(0) } else { self.log.committed };
-        self.send(Message {
-            kind,
-            to: message.from,
-            term,
-            reject: true,
-            commit: known,
-            log_term: self.log.term_or_zero(known),
-            ..Message::default()
-        });
+        let index = if self.promotable() { LogIndex(0) } else { self.log.committed };
+        let context = EntryId { term: self.log.term_or_zero(index), index }.to_context();
+        self.send(Message { kind, to: message.from, term, reject: true, context, ..Message::default() });
     }
 
     /// What is committed is so for everybody who has it.
     pub(super) fn commit_by_refusal(&mut self, message: &Message) {
-        self.log.maybe_commit(EntryId { term: message.log_term, index: message.commit });
+        if let Some(known) = EntryId::from_context(&message.context).filter(|_| message.reject) {
+            self.log.maybe_commit(known);
+        }
     }
 
     fn say_vote(&self, what: &str, preposition: &str, message: &Message) {
@@ -240,7 +238,9 @@ impl<S: Storage> Raft<S> {
                 self.step_follower(message)
             }
             kind if kind == awaited => {
-                self.count_vote(message.from, kind, !message.reject);
+                if message.reject || self.is_for_this_log(message) {
+                    self.count_vote(message.from, kind, !message.reject);
+                }
                 Ok(())
             }
             MessageKind::TimeoutNow => {
@@ -257,6 +257,13 @@ impl<S: Storage> Raft<S> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a vote was given to the log that this candidate has. A request may have left before its term and the end of
+    /// the log that it told were durable: after a crash the node may campaign in the same term again, with less of a log,
+    /// and whoever voted for the longer one might not vote for this one.
+    fn is_for_this_log(&self, message: &Message) -> bool {
+        EntryId::from_context(&message.context) == Some(self.log.last())
     }
 
     fn count_vote(&mut self, from: PeerId, kind: MessageKind, granted: bool) {

@@ -41,7 +41,7 @@ fn test_vote_from_any_state_2aa() {
             Message { log_term: Term(next), index: LogIndex(42), ..message(MessageKind::Vote, 2, 1, next) };
         testing::step(&mut node, request).unwrap();
         let answers = read_messages(&mut node);
-        assert_eq!(answers, [message(MessageKind::VoteResponse, 1, 2, next)]);
+        assert_eq!(answers, [vote_for(42, next, message(MessageKind::VoteResponse, 1, 2, next))]);
         assert_eq!(
             (role(&node), term(&node), node.hard_state().vote),
             (Role::Follower, next, PeerId(2)),
@@ -374,6 +374,7 @@ fn test_recv_message_type_msg_request_vote_2ab() {
         testing::step(&mut node, request).unwrap();
         let (_, answers) = testing::take_messages(&mut node);
         let want = Message { reject, ..message(MessageKind::VoteResponse, 1, 2, at) };
+        let want = if reject { want } else { vote_for(index, log_term, want) };
         assert_eq!(answers, [want], "{state} {index} {log_term} {vote}");
     }
 }
@@ -399,6 +400,7 @@ fn test_voter_2ab() {
         };
         testing::step(&mut node, request).unwrap();
         let want = Message { reject, ..message(MessageKind::VoteResponse, 1, 2, 3) };
+        let want = if reject { want } else { vote_for(index, log_term, want) };
         assert_eq!(read_messages(&mut node), [want], "{entries:?} {log_term} {index}");
     }
 }

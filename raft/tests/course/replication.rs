@@ -399,7 +399,7 @@ fn test_leader_sync_follower_log_2ab() {
         let mut network = Network::with(nodes);
         network.hup(1);
         // The follower may not vote for it; the third member does.
-        network.send(message(MessageKind::VoteResponse, 3, 1, 9));
+        network.send(vote_for(10, 6, message(MessageKind::VoteResponse, 3, 1, 9)));
         network.propose(1, "");
         let want = (log(network.node(1)), committed(network.node(1)));
         assert_eq!(want.1, 12);
