@@ -63,6 +63,15 @@ fn a_newer_log_gets_the_vote_of_a_higher_priority_even_if_it_is_shorter() {
 }
 
 #[test]
+fn whom_the_leader_chose_gets_the_vote_of_a_higher_priority() {
+    let config = Config { priority: 1, ..Config::new(PeerId(1)) };
+    let mut node = RawNode::new(config, storage(&[1, 2], &[1])).unwrap();
+    let chosen = Message { context: Bytes::from_static(b"CampaignTransfer"), ..vote(2, 1, 2, (1, 1)) };
+    node.step(chosen).unwrap();
+    assert!(!messages(&mut node)[0].reject);
+}
+
+#[test]
 fn a_vote_for_a_log_that_was_lost_does_not_count() {
     for kind in [MessageKind::Vote, MessageKind::PreVote] {
         let pre_vote = kind == MessageKind::PreVote;

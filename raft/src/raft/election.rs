@@ -147,8 +147,12 @@ impl<S: Storage> Raft<S> {
             || (self.vote == NO_PEER && self.leader == NO_PEER)
             || (is_pre_vote && message.term > self.term);
         let (last, theirs) = (self.log.last(), EntryId { term: message.log_term, index: message.index });
-        // Who could not win with its own log, or can't lead itself, has nobody better to offer.
-        let preferred = theirs != last || self.settings.priority <= message.priority || !self.promotable();
+        // Who could not win with its own log, or can't lead itself, has nobody better to offer. Whom the leader has chosen
+        // is preferred whatever its priority.
+        let preferred = theirs != last
+            || self.settings.priority <= message.priority
+            || !self.promotable()
+            || message.context == Campaign::TRANSFER_CONTEXT;
         if !can_vote || !preferred || !self.log.is_up_to_date(theirs) || self.keeps_promise_to_refuse(message)
         {
             return self.refuse_vote(message);
