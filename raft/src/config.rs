@@ -64,9 +64,10 @@ pub struct Config {
     /// Default 4 MiB. Too small: applying waits for round trips. Too large: memory, and long pauses of the applier. 0
     /// stands for `max_size_per_message`. etcd: `MaxCommittedSizePerReady`.
     pub max_committed_size_per_ready: u64,
-    /// Bytes of payload that a leader takes without having them committed; above it proposals are dropped. Default 64
-    /// MiB. Too small: throughput is bounded by it per round trip. Too large: memory when the quorum is gone. 0 is no
-    /// limit. etcd: `MaxUncommittedEntriesSize`.
+    /// Bytes of payload that a leader takes without having them committed; above it proposals are dropped. An empty entry
+    /// counts [`crate::Entry::OVERHEAD_BYTES`], but for that with which a term begins. Default 64 MiB. Too small: throughput
+    /// is bounded by it per round trip. Too large: memory when the quorum is gone. 0 is no limit. etcd:
+    /// `MaxUncommittedEntriesSize`, for which empty entries are free.
     pub max_uncommitted_entries_size: u64,
     /// Append messages on their way to one follower. Default 256. Too small: a long line runs empty. Too large: a slow
     /// follower's buffer is flooded. Must not be 0. etcd: `MaxInflightMsgs`.

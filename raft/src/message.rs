@@ -56,16 +56,26 @@ impl Entry {
         self.payload_bytes() + Self::OVERHEAD_BYTES
     }
 
-    /// The size that the limit on uncommitted bytes counts: an empty entry is free.
+    /// The size that the limit on bytes on their way counts: an empty entry is free.
     pub fn payload_bytes(&self) -> u64 {
         // A length always fits: usize is at most 64 bits wide on every target.
         u64::try_from(self.data.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The size that the limit on uncommitted bytes counts: that of the payload, but an empty entry takes memory, too.
+    pub(crate) fn charged_bytes(&self) -> u64 {
+        if self.data.is_empty() { Self::OVERHEAD_BYTES } else { self.payload_bytes() }
     }
 }
 
 /// The sum of the entries' payloads.
 pub(crate) fn payload_bytes(entries: &[Entry]) -> u64 {
     entries.iter().map(Entry::payload_bytes).sum()
+}
+
+/// The sum of what the entries are charged with.
+pub(crate) fn charged_bytes(entries: &[Entry]) -> u64 {
+    entries.iter().map(Entry::charged_bytes).sum()
 }
 
 /// The sum of the entries' sizes.

@@ -29,7 +29,7 @@ pub struct Status {
     pub last_term: Term,
     /// Whether it leads and holds a lease, see [`crate::LeaseConfig`].
     pub holds_lease: bool,
-    /// Payload that this leader has taken and not seen applied, in bytes.
+    /// What this leader has taken and not seen applied, in bytes as [`crate::Config::max_uncommitted_entries_size`] counts.
     pub uncommitted_bytes: u64,
     /// The configuration in force here.
     pub configuration: Configuration,

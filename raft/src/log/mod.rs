@@ -14,7 +14,7 @@ use pinion_types::{LogIndex, Term};
 use unstable::Unstable;
 
 use crate::logger::{LogSink, say};
-use crate::message::{payload_bytes, size_bytes};
+use crate::message::{charged_bytes, size_bytes};
 use crate::{Entry, RaftError, Snapshot, Storage, StorageError};
 
 /// A position with its term: two logs that share it share all before it.
@@ -54,7 +54,7 @@ impl EntryId {
 struct Batch {
     last: LogIndex,
     size_bytes: u64,
-    payload_bytes: u64,
+    charged_bytes: u64,
 }
 
 pub(crate) struct RaftLog<S> {
@@ -67,6 +67,8 @@ pub(crate) struct RaftLog<S> {
     pub(crate) applying: LogIndex,
     pub(crate) applied: LogIndex,
     batches: VecDeque<Batch>,
+    /// The leader was charged for entries from here on.
+    charged_from: LogIndex,
     applying_bytes: u64,
     applying_bytes_max: u64,
     /// Nothing more is handed out until something is applied.
@@ -96,6 +98,7 @@ impl<S: Storage> RaftLog<S> {
             applying: first.previous(),
             applied: first.previous(),
             batches: VecDeque::new(),
+            charged_from: LogIndex(0),
             applying_bytes: 0,
             applying_bytes_max,
             applying_paused: false,
@@ -322,7 +325,9 @@ impl<S: Storage> RaftLog<S> {
             return;
         }
         let Some(last) = into.last().map(|entry| entry.index) else { return };
-        let batch = Batch { last, size_bytes: size_bytes(into), payload_bytes: payload_bytes(into) };
+        let charged = into.partition_point(|entry| entry.index < self.charged_from);
+        let charged_bytes = charged_bytes(&into[charged..]);
+        let batch = Batch { last, size_bytes: size_bytes(into), charged_bytes };
         self.applying = last;
         self.applying_bytes += batch.size_bytes;
         self.applying_paused = self.applying_bytes >= self.applying_bytes_max || last < appliable;
@@ -360,7 +365,13 @@ impl<S: Storage> RaftLog<S> {
         self.blocked = None;
     }
 
-    /// Everything up to `index` is applied. Gives the payload of the batches that this completes. An index that goes
+    /// A leader is charged for entries from `index` on, none of which is there yet.
+    pub(crate) fn charge_from(&mut self, index: LogIndex) {
+        self.charged_from = index;
+        self.batches.iter_mut().for_each(|batch| batch.charged_bytes = 0);
+    }
+
+    /// Everything up to `index` is applied. Gives what the batches that this completes were charged with. An index that goes
     /// back, or was never handed out, changes nothing.
     pub(crate) fn applied_to(&mut self, index: LogIndex) -> u64 {
         if index > self.committed {
@@ -368,13 +379,13 @@ impl<S: Storage> RaftLog<S> {
         }
         self.applied = self.applied.max(index);
         self.applying = self.applying.max(index);
-        let mut payload = 0;
+        let mut charged = 0;
         while let Some(batch) = self.batches.pop_front_if(|batch| batch.last <= index) {
-            payload += batch.payload_bytes;
+            charged += batch.charged_bytes;
             self.applying_bytes -= batch.size_bytes;
         }
         self.applying_paused = self.applying_bytes >= self.applying_bytes_max;
-        payload
+        charged
     }
 
     pub(crate) fn stable_to(&mut self, id: EntryId) {

@@ -54,7 +54,7 @@ pub(crate) struct Raft<S> {
     pub(crate) pending_conf_index: LogIndex,
     /// The empty entry with which this leader's term began.
     term_start: LogIndex,
-    /// Payload that this leader has taken and not yet seen applied.
+    /// Bytes that this leader has taken and not yet seen applied.
     pub(crate) uncommitted_bytes: u64,
     /// None without [`Config::lease`].
     pub(crate) lease: Option<Lease>,

@@ -5,7 +5,7 @@ use pinion_types::{LogIndex, PeerId};
 use super::Raft;
 use crate::log::EntryId;
 use crate::logger::say;
-use crate::message::payload_bytes;
+use crate::message::{charged_bytes, payload_bytes};
 use crate::raw_node::Role;
 use crate::tracker::ProgressState;
 use crate::{
@@ -15,13 +15,19 @@ use crate::{
 impl<S: Storage> Raft<S> {
     /// The empty entry that begins a leader's term: only with an entry of its own does it commit earlier ones.
     pub(super) fn append_empty(&mut self) {
-        // An empty entry is within every limit but that of the log itself, at which a leader can do nothing anyway.
-        let _ = self.append_one(Entry::default());
+        // It is within every limit but that of the log itself, at which a leader can do nothing anyway.
+        let _ = self.append_charged(Entry::default(), 0);
+        self.log.charge_from(self.log.last_index().next());
     }
 
     /// Appends an entry to the leader's log.
-    pub(super) fn append_one(&mut self, mut entry: Entry) -> Result<(), RaftError> {
-        self.take_room(entry.payload_bytes(), 1)?;
+    pub(super) fn append_one(&mut self, entry: Entry) -> Result<(), RaftError> {
+        let bytes = entry.charged_bytes();
+        self.append_charged(entry, bytes)
+    }
+
+    fn append_charged(&mut self, mut entry: Entry, bytes: u64) -> Result<(), RaftError> {
+        self.take_room(bytes, 1)?;
         let last = EntryId { term: self.term, index: self.log.last_index().next() };
         (entry.term, entry.index) = (last.term, last.index);
         self.log.append_one(entry);
@@ -31,7 +37,7 @@ impl<S: Storage> Raft<S> {
 
     pub(super) fn append_entries(&mut self, mut entries: Vec<Entry>) -> Result<(), RaftError> {
         let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-        self.take_room(payload_bytes(&entries), count)?;
+        self.take_room(charged_bytes(&entries), count)?;
         let mut last = EntryId { term: self.term, index: self.log.last_index() };
         for entry in &mut entries {
             last.index = last.index.next();
@@ -42,7 +48,7 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    /// Counts payload against the limit. With nothing uncommitted any size passes, and an empty entry always.
+    /// Counts bytes against the limit. With nothing uncommitted any size passes, and what is free always.
     fn take_room(&mut self, bytes: u64, count: u64) -> Result<(), RaftError> {
         let limit = self.settings.uncommitted_bytes_max;
         if self.uncommitted_bytes > 0 && bytes > 0 && self.uncommitted_bytes.saturating_add(bytes) > limit {
@@ -266,8 +272,8 @@ impl<S: Storage> Raft<S> {
 
     /// Everything up to `index` is applied; a joint configuration that says so is left now.
     pub(crate) fn applied_to(&mut self, index: LogIndex) {
-        let payload = self.log.applied_to(index);
-        self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(payload);
+        let charged = self.log.applied_to(index);
+        self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(charged);
         if !self.tracker.configuration.auto_leave
             || self.log.applied < self.pending_conf_index
             || self.role != Role::Leader
