@@ -6,9 +6,12 @@ use super::{Appended, Campaign, Raft};
 use crate::logger::say;
 use crate::raw_node::Role;
 use crate::{
-    APPEND_THREAD, APPLY_THREAD, Entry, INDEX_MAX, Message, MessageKind, NO_PEER, RaftError, Snapshot,
-    Storage,
+    APPEND_THREAD, APPLY_THREAD, ConfState, Entry, INDEX_MAX, Message, MessageKind, NO_PEER, RaftError,
+    Snapshot, Storage,
 };
+
+/// Members that each set of a snapshot's configuration may have.
+const MEMBERS_MAX: usize = 1024;
 
 impl<S: Storage> Raft<S> {
     /// Takes a message that has come over the network: checks it, then steps it.
@@ -23,12 +26,23 @@ impl<S: Storage> Raft<S> {
         if message.to != self.id {
             return Err(invalid(message, "it is addressed to another peer"));
         }
-        let leads = matches!(kind, MessageKind::Append | MessageKind::Heartbeat);
+        let leads = matches!(kind, MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot);
         if leads && message.term == self.term && ![from, NO_PEER].contains(&self.leader) {
             return Err(invalid(message, "another peer leads in this term"));
         }
+        if kind == MessageKind::TimeoutNow && self.is_from_stranger(message) {
+            // It would have this voter break its promise to the leader.
+            return Err(invalid(message, "it does not come from the leader that this node follows"));
+        }
         check(message).map_err(|reason| invalid(message, reason))?;
         self.step(message)
+    }
+
+    /// Whether a message that only a leader sends comes from another than this follower's. Who transfers its leadership was
+    /// heard of in its term before.
+    fn is_from_stranger(&self, message: &Message) -> bool {
+        message.term > self.term
+            || (message.term == self.term && self.role == Role::Follower && message.from != self.leader)
     }
 
     /// Takes a message of whatever origin. Of the message, what is worth moving is moved: it is large, and goes from hand to hand by
@@ -249,8 +263,13 @@ fn check_snapshot(term: Term, snapshot: Option<&Snapshot>) -> Result<(), &'stati
     if metadata.term.0 == 0 || metadata.term > term {
         return Err("the snapshot's term makes no sense");
     }
-    if metadata.conf_state.voters.is_empty() {
+    let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave: _ } = &metadata.conf_state;
+    if voters.is_empty() {
         return Err("the snapshot has no configuration");
+    }
+    // A configuration is built member by member, in quadratic time.
+    if [voters, learners, voters_outgoing, learners_next].iter().any(|set| set.len() > MEMBERS_MAX) {
+        return Err("the snapshot's configuration has too many members");
     }
     Ok(())
 }
