@@ -64,8 +64,9 @@ impl<S: Storage> Raft<S> {
         if self.tracker.configuration.voters.incoming.is_empty() {
             return;
         }
+        // A smaller quorum may have been reached already, and there may be nobody left whose answer could show that.
+        self.answer_confirmed_reads();
         if self.maybe_commit() {
-            // A smaller quorum may have been reached already.
             self.release_reads();
             self.broadcast_append();
         } else {

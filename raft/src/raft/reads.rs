@@ -65,7 +65,7 @@ impl<S: Storage> Raft<S> {
         }
     }
 
-    fn answer_confirmed_reads(&mut self) {
+    pub(super) fn answer_confirmed_reads(&mut self) {
         while let Some((index, request)) = self.read_only.pop_confirmed(&self.tracker.configuration.voters) {
             self.answer_read(index, request);
         }
