@@ -9,7 +9,7 @@ use pinion_types::{LogIndex, PeerId, Term};
 
 use crate::confchange::parse_changes;
 use crate::environment::{Environment, Recipient, say_error};
-use crate::script::{Block, Command};
+use crate::script::{Argument, Block, Command};
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -21,11 +21,7 @@ impl State {
         let result = if block.command.name == "propose-conf-change" {
             self.propose_conf_change(&block.command, &block.input.join(" "))
         } else {
-            // Input lines are further commands.
-            let further = block.input.iter().map(|line| Command::parse(line));
-            std::iter::once(block.command.clone())
-                .chain(further)
-                .try_for_each(|command| self.command(&command))
+            self.command(&block.command)
         };
         let output = &self.environment.output;
         if let Err(error) = result {
@@ -42,6 +38,8 @@ impl State {
         let environment = &mut self.environment;
         let numbers = || command.numbers();
         match command.name.as_str() {
+            // A place at which to stop in a debugger.
+            "_breakpoint" => {}
             "add-nodes" => return self.add_nodes(command),
             "campaign" => environment.node(numbers()[0]).campaign(),
             "compact" => {
@@ -123,10 +121,14 @@ impl State {
 
     fn deliver(&mut self, command: &Command) {
         let kind = command.value("type");
-        let mut recipients: Vec<Recipient> =
-            command.numbers().into_iter().map(|id| Recipient { id: PeerId(id), drop: false }).collect();
-        for id in command.values("drop") {
-            recipients.push(Recipient { id: PeerId(id.parse().unwrap()), drop: true });
+        let mut recipients = Vec::new();
+        for argument in &command.arguments {
+            let (ids, drop) = match argument.key.as_str() {
+                "drop" => (&argument.values[..], true),
+                _ if argument.values.is_empty() => (std::slice::from_ref(&argument.key), false),
+                _ => continue,
+            };
+            recipients.extend(ids.iter().map(|id| Recipient { id: PeerId(id.parse().unwrap()), drop }));
         }
         let count: usize =
             recipients.iter().map(|recipient| self.environment.deliver(*recipient, kind)).sum();
@@ -162,21 +164,38 @@ impl State {
     }
 
     fn propose_conf_change(&mut self, command: &Command, input: &str) -> Result<(), String> {
+        const KEYS: [&str; 2] = ["v1", "transition"];
+
+        let known = |argument: &&Argument| argument.values.is_empty() || KEYS.contains(&&argument.key[..]);
+        if let Some(argument) = command.arguments.iter().find(|argument| !known(argument)) {
+            return Err(format!("unknown command {}", argument.key));
+        }
+        let transition = match command.value("transition") {
+            None | Some("auto") => ConfChangeTransition::Auto,
+            Some("implicit") => ConfChangeTransition::JointImplicit,
+            Some("explicit") => ConfChangeTransition::JointExplicit,
+            Some(other) => return Err(format!("unknown transition {other}")),
+        };
         let changes = parse_changes(input);
-        let change = if command.value("v1") == Some("true") {
-            let [change] = changes[..] else { return Err("v1 takes exactly one change".to_owned()) };
+        let change = if command.value("v1").is_some_and(flag) {
+            let ([change], ConfChangeTransition::Auto) = (&changes[..], transition) else {
+                return Err("v1 conf change can only have one operation and no transition".to_owned());
+            };
             ConfChange::simple(change.kind, change.peer)
         } else {
-            let transition = match command.value("transition") {
-                None | Some("auto") => ConfChangeTransition::Auto,
-                Some("implicit") => ConfChangeTransition::JointImplicit,
-                Some("explicit") => ConfChangeTransition::JointExplicit,
-                Some(other) => return Err(format!("unknown transition {other}")),
-            };
             ConfChange::joint(transition, changes)
         };
         let node = self.environment.node(command.numbers()[0]);
         node.propose_conf_change(&change).map_err(|error| say_error(&error))
+    }
+}
+
+/// A switch in any of the forms that Go reads.
+fn flag(value: &str) -> bool {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+        other => panic!("{other} is neither true nor false"),
     }
 }
 
@@ -197,9 +216,8 @@ fn config(command: &Command) -> Result<Config, String> {
     };
     for argument in &command.arguments {
         let Some(value) = argument.values.first() else { continue };
-        let flag = || value.parse().unwrap();
+        let flag = || flag(value);
         match argument.key.as_str() {
-            "voters" | "learners" | "content" => {}
             "index" => config.applied = LogIndex(value.parse().unwrap()),
             "inflight" => config.max_inflight_messages = value.parse().unwrap(),
             "batch-append" => config.batch_append = flag(),
@@ -219,7 +237,8 @@ fn config(command: &Command) -> Result<Config, String> {
                     other => return Err(format!("invalid read-only option \"{other}\"")),
                 }
             }
-            other => return Err(format!("unknown argument {other}")),
+            // What makes up the first snapshot, and what no script of etcd's looks at either.
+            _ => {}
         }
     }
     Ok(config)

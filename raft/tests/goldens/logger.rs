@@ -34,7 +34,7 @@ impl Output {
         let level = LEVELS.iter().position(|level| level.eq_ignore_ascii_case(name));
         level
             .map(|level| self.level.replace(level))
-            .ok_or_else(|| format!("log levels must be either of {LEVELS:?}"))
+            .ok_or_else(|| format!("log levels must be either of [{}]", LEVELS.join(" ")))
     }
 
     pub(crate) fn restore_level(&self, level: usize) {

@@ -77,8 +77,16 @@ fn difference(want: &str, got: &str) -> String {
     out
 }
 
-/// Replays a file; gives its level and what differs.
+/// Replays a file; gives its level and what differs. A panic is a difference, of which the test's output tells more.
 fn judge(text: &str) -> (Level, String) {
+    std::panic::catch_unwind(|| replay(text)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason");
+        (Level::Differs, format!("  it panicked: {said}\n"))
+    })
+}
+
+fn replay(text: &str) -> (Level, String) {
     let mut replay = Replay::default();
     let (mut level, mut report) = (Level::Exact, String::new());
     for block in script::parse(text) {
@@ -181,4 +189,7 @@ fn a_transcript_that_does_not_agree_is_found_out() {
     assert_eq!(judge(&script(right)).0, Level::Exact);
     assert_eq!(judge(&script(&right.replace("term 0", "term 1"))).0, Level::Semantic);
     assert_eq!(judge(&script("1: StateLeader")).0, Level::Differs);
+    let (level, report) = judge("campaign one\n----\n");
+    assert_eq!(level, Level::Differs, "what panics differs");
+    assert!(report.contains("one is no number"), "{report}");
 }
