@@ -1,6 +1,6 @@
 //! How messages, entries and states read in logs and transcripts.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use pinion_types::PeerId;
 
@@ -98,6 +98,72 @@ impl fmt::Display for ConfState {
     }
 }
 
+/// A configuration in the text form of protocol buffers, as etcd logs it.
+pub(crate) struct ProtoText<'a>(pub(crate) &'a ConfState);
+
+impl fmt::Display for ProtoText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave } = self.0;
+        let fields = [
+            ("voters", voters),
+            ("learners", learners),
+            ("voters_outgoing", voters_outgoing),
+            ("learners_next", learners_next),
+        ];
+        for (name, ids) in fields {
+            for id in ids {
+                write!(f, "{name}:{id} ")?;
+            }
+        }
+        write!(f, "auto_leave:{auto_leave}")
+    }
+}
+
+/// Bytes in quotes as Go writes them: what can be printed stays, if it is UTF-8.
+struct Quoted<'a>(&'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for chunk in self.0.utf8_chunks() {
+            for letter in chunk.valid().chars() {
+                write_letter(f, letter)?;
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+fn write_letter(f: &mut fmt::Formatter<'_>, letter: char) -> fmt::Result {
+    match letter {
+        '"' | '\\' => write!(f, "\\{letter}"),
+        '\x07' => f.write_str("\\a"),
+        '\x08' => f.write_str("\\b"),
+        '\x0c' => f.write_str("\\f"),
+        '\n' => f.write_str("\\n"),
+        '\r' => f.write_str("\\r"),
+        '\t' => f.write_str("\\t"),
+        '\x0b' => f.write_str("\\v"),
+        ' '..='~' => f.write_char(letter),
+        '\0'..='\x7f' => write!(f, "\\x{:02x}", u32::from(letter)),
+        _ if is_printable(letter) => f.write_char(letter),
+        '\u{80}'..='\u{ffff}' => write!(f, "\\u{:04x}", u32::from(letter)),
+        _ => write!(f, "\\U{:08x}", u32::from(letter)),
+    }
+}
+
+/// Whether a letter outside of ASCII can be printed. Behind another letter Rust escapes nothing but what can't, and marks
+/// count as letters, as in Go.
+fn is_printable(letter: char) -> bool {
+    let mut buffer = [0; 5];
+    buffer[0] = b'a';
+    let length = 1 + letter.encode_utf8(&mut buffer[1..]).len();
+    std::str::from_utf8(&buffer[..length]).is_ok_and(|text| text.escape_debug().count() == 2)
+}
+
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let metadata = &self.metadata;
@@ -110,7 +176,7 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} {}", self.term, self.index, self.kind)?;
         if self.kind == EntryKind::Normal {
-            return write!(f, " \"{}\"", self.data.escape_ascii());
+            return write!(f, " {}", Quoted(&self.data));
         }
         match ConfChange::decode(self.kind, &self.data) {
             Ok(change) if change.changes.is_empty() => Ok(()),
@@ -184,4 +250,30 @@ fn write_message(f: &mut fmt::Formatter<'_>, message: &Message, indent: usize) -
         write!(f, "\n{:indent$}]", "")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_quoted_as_go_does_it() {
+        for (bytes, want) in [
+            (&b"it's"[..], r#""it's""#),
+            (b"a\"b\\c", r#""a\"b\\c""#),
+            (b"\x07\x08\x0c\n\r\t\x0b\0\x1f\x7f", r#""\a\b\f\n\r\t\v\x00\x1f\x7f""#),
+            (b"\xff\xc3", r#""\xff\xc3""#),
+            ("\u{e9}\u{301}\u{4e16}\u{1f600}".as_bytes(), "\"\u{e9}\u{301}\u{4e16}\u{1f600}\""),
+            ("\u{85}\u{a0}\u{200b}\u{e000}\u{10ffff}".as_bytes(), r#""\u0085\u00a0\u200b\ue000\U0010ffff""#),
+        ] {
+            assert_eq!(Quoted(bytes).to_string(), want);
+        }
+    }
+
+    #[test]
+    fn a_configuration_in_protocol_text_names_each_member() {
+        let peers = |ids: &[u64]| ids.iter().copied().map(PeerId).collect();
+        let state = ConfState { voters: peers(&[1, 12]), learners_next: peers(&[3]), ..ConfState::default() };
+        assert_eq!(ProtoText(&state).to_string(), "voters:1 voters:12 learners_next:3 auto_leave:false");
+    }
 }

@@ -14,6 +14,12 @@ macro_rules! number {
             }
         }
 
+        impl fmt::LowerHex for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::LowerHex::fmt(&self.0, f)
+            }
+        }
+
         impl From<$repr> for $name {
             fn from(value: $repr) -> Self {
                 Self(value)

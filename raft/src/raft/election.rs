@@ -41,28 +41,28 @@ impl<S: Storage> Raft<S> {
 
     pub(crate) fn campaign_if_allowed(&mut self, campaign: Campaign) {
         if self.role == Role::Leader {
-            say!(self.logger, Debug, "{} ignoring MsgHup because already leader", self.id);
+            say!(self.logger, Debug, "{:x} ignoring MsgHup because already leader", self.id);
         } else if !self.promotable() {
-            say!(self.logger, Warn, "{} is unpromotable and can not campaign", self.id);
+            say!(self.logger, Warn, "{:x} is unpromotable and can not campaign", self.id);
         } else if !self.may_campaign(campaign) {
             say!(
                 self.logger,
                 Info,
-                "{} cannot campaign: a leader may hold a lease that it vouches for",
+                "{:x} cannot campaign: a leader may hold a lease that it vouches for",
                 self.id
             );
         } else if self.has_conf_changes(self.log.applied, self.log.committed) {
             say!(
                 self.logger,
                 Warn,
-                "{} cannot campaign at term {} since there are still pending configuration changes to apply",
+                "{:x} cannot campaign at term {} since there are still pending configuration changes to apply",
                 self.id,
                 self.term
             );
         } else if self.term.0 >= crate::INDEX_MAX {
-            say!(self.logger, Error, "{} cannot campaign: terms are used up at {}", self.id, self.term);
+            say!(self.logger, Error, "{:x} cannot campaign: terms are used up at {}", self.id, self.term);
         } else {
-            say!(self.logger, Info, "{} is starting a new election at term {}", self.id, self.term);
+            say!(self.logger, Info, "{:x} is starting a new election at term {}", self.id, self.term);
             self.campaign(campaign);
         }
     }
@@ -90,13 +90,17 @@ impl<S: Storage> Raft<S> {
         match self.find_entry(after, through, |entry| entry.kind.is_conf_change()) {
             Ok(found) => found.is_some(),
             Err(error) => {
-                say!(self.logger, Error, "{} cannot read entries after {after}: {error}", self.id);
+                say!(self.logger, Error, "{:x} cannot read entries after {after}: {error}", self.id);
                 true
             }
         }
     }
 
     fn campaign(&mut self, campaign: Campaign) {
+        if !self.promotable() {
+            // It was when it began its pre-vote. Without its own vote it is the others' to decide.
+            say!(self.logger, Warn, "{:x} is unpromotable; campaign() should have been called", self.id);
+        }
         let (kind, response, term) = if campaign == Campaign::PreElection {
             self.become_pre_candidate();
             // The question is about the term that would begin.
@@ -120,7 +124,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Info,
-                "{} [logterm: {}, index: {}] sent {kind} request to {id} at term {}",
+                "{:x} [logterm: {}, index: {}] sent {kind} request to {id:x} at term {}",
                 self.id,
                 last.term,
                 last.index,
@@ -209,7 +213,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Info,
-            "{} [logterm: {}, index: {}, vote: {}] {what} {} {preposition} {} [logterm: {}, index: {}] at term {}",
+            "{:x} [logterm: {}, index: {}, vote: {:x}] {what} {} {preposition} {:x} [logterm: {}, index: {}] at term {}",
             self.id,
             last.term,
             last.index,
@@ -230,7 +234,7 @@ impl<S: Storage> Raft<S> {
         };
         match message.kind {
             MessageKind::Propose => {
-                say!(self.logger, Info, "{} no leader at term {}; dropping proposal", self.id, self.term);
+                say!(self.logger, Info, "{:x} no leader at term {}; dropping proposal", self.id, self.term);
                 Err(RaftError::ProposalDropped(DropReason::NoLeader))
             }
             MessageKind::ReadIndex => Err(RaftError::ReadDropped(DropReason::NoLeader)),
@@ -251,7 +255,7 @@ impl<S: Storage> Raft<S> {
                 say!(
                     self.logger,
                     Debug,
-                    "{} [term {} state {}] ignored MsgTimeoutNow from {}",
+                    "{:x} [term {} state {}] ignored MsgTimeoutNow from {:x}",
                     self.id,
                     self.term,
                     self.role,
@@ -272,13 +276,13 @@ impl<S: Storage> Raft<S> {
 
     fn count_vote(&mut self, from: PeerId, kind: MessageKind, granted: bool) {
         let what = if granted { "" } else { " rejection" };
-        say!(self.logger, Info, "{} received {kind}{what} from {from} at term {}", self.id, self.term);
+        say!(self.logger, Info, "{:x} received {kind}{what} from {from:x} at term {}", self.id, self.term);
         self.tracker.record_vote(from, granted);
         let (granted, refused, result) = self.tracker.tally_votes();
         say!(
             self.logger,
             Info,
-            "{} has received {granted} {kind} votes and {refused} vote rejections",
+            "{:x} has received {granted} {kind} votes and {refused} vote rejections",
             self.id
         );
         match result {

@@ -2,6 +2,7 @@
 
 use super::step::invalid;
 use super::{Campaign, Raft};
+use crate::describe::ProtoText;
 use crate::log::EntryId;
 use crate::logger::say;
 use crate::raw_node::{ReadState, Role};
@@ -28,7 +29,7 @@ impl<S: Storage> Raft<S> {
                     say!(
                         self.logger,
                         Info,
-                        "{} no leader at term {}; dropping leader transfer msg",
+                        "{:x} no leader at term {}; dropping leader transfer msg",
                         self.id,
                         self.term
                     );
@@ -41,7 +42,7 @@ impl<S: Storage> Raft<S> {
                 say!(
                     self.logger,
                     Info,
-                    "{} [term {}] received MsgTimeoutNow from {} and starts an election to get leadership.",
+                    "{:x} [term {}] received MsgTimeoutNow from {:x} and starts an election to get leadership.",
                     self.id,
                     self.term,
                     message.from
@@ -54,7 +55,7 @@ impl<S: Storage> Raft<S> {
                     say!(
                         self.logger,
                         Info,
-                        "{} no leader at term {}; dropping index reading msg",
+                        "{:x} no leader at term {}; dropping index reading msg",
                         self.id,
                         self.term
                     );
@@ -79,14 +80,14 @@ impl<S: Storage> Raft<S> {
 
     fn forward_proposal(&mut self, message: &mut Message) -> Result<(), RaftError> {
         if self.leader == NO_PEER {
-            say!(self.logger, Info, "{} no leader at term {}; dropping proposal", self.id, self.term);
+            say!(self.logger, Info, "{:x} no leader at term {}; dropping proposal", self.id, self.term);
             return Err(RaftError::ProposalDropped(DropReason::NoLeader));
         }
         if self.settings.disable_proposal_forwarding {
             say!(
                 self.logger,
                 Info,
-                "{} not forwarding to leader {} at term {}; dropping proposal",
+                "{:x} not forwarding to leader {:x} at term {}; dropping proposal",
                 self.id,
                 self.leader,
                 self.term
@@ -118,7 +119,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Debug,
-            "{} [logterm: {}, index: {}] rejected MsgApp [logterm: {}, index: {}] from {}",
+            "{:x} [logterm: {}, index: {}] rejected MsgApp [logterm: {}, index: {}] from {:x}",
             self.id,
             self.log.term_or_zero(message.index),
             message.index,
@@ -168,7 +169,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Info,
-            "{} [commit: {}] {what} snapshot [index: {index}, term: {term}]",
+            "{:x} [commit: {}] {what} snapshot [index: {index}, term: {term}]",
             self.id,
             self.log.committed
         );
@@ -190,8 +191,9 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Warn,
-                "{} attempted to restore snapshot but it is not in the ConfState {state}; should never happen",
-                self.id
+                "{:x} attempted to restore snapshot but it is not in the ConfState {}; should never happen",
+                self.id,
+                ProtoText(state)
             );
             return Ok(false);
         }
@@ -200,7 +202,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Info,
-                "{} [commit: {}, lastindex: {}, lastterm: {}] fast-forwarded commit to snapshot [index: {}, term: {}]",
+                "{:x} [commit: {}, lastindex: {}, lastterm: {}] fast-forwarded commit to snapshot [index: {}, term: {}]",
                 self.id,
                 self.log.committed,
                 last.index,
@@ -220,7 +222,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Info,
-            "{} [commit: {}, lastindex: {}, lastterm: {}] restored snapshot [index: {}, term: {}]",
+            "{:x} [commit: {}, lastindex: {}, lastterm: {}] restored snapshot [index: {}, term: {}]",
             self.id,
             self.log.committed,
             id.index,
@@ -242,7 +244,14 @@ impl<S: Storage> Raft<S> {
             return;
         }
         if self.leader != NO_PEER {
-            say!(self.logger, Info, "{} forgetting leader {} at term {}", self.id, self.leader, self.term);
+            say!(
+                self.logger,
+                Info,
+                "{:x} forgetting leader {:x} at term {}",
+                self.id,
+                self.leader,
+                self.term
+            );
             self.leader = NO_PEER;
         }
     }

@@ -21,7 +21,7 @@ impl<S: Storage> Raft<S> {
             _ => {}
         }
         if !self.tracker.progress.contains(message.from) {
-            say!(self.logger, Debug, "{} no progress available for {}", self.id, message.from);
+            say!(self.logger, Debug, "{:x} no progress available for {:x}", self.id, message.from);
             return Ok(());
         }
         match message.kind {
@@ -37,7 +37,7 @@ impl<S: Storage> Raft<S> {
     /// Steps down when no quorum was heard since the last check.
     pub(super) fn check_quorum(&mut self) {
         if !self.tracker.quorum_recently_active() {
-            say!(self.logger, Warn, "{} stepped down to follower since quorum is not active", self.id);
+            say!(self.logger, Warn, "{:x} stepped down to follower since quorum is not active", self.id);
             self.become_follower(self.term, NO_PEER);
         }
         let id = self.id;
@@ -57,7 +57,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Debug,
-                "{} [term {}] transfer leadership to {} is in progress; dropping proposal",
+                "{:x} [term {}] transfer leadership to {:x} is in progress; dropping proposal",
                 self.id,
                 self.term,
                 self.transferee
@@ -112,7 +112,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Info,
-                "{} ignoring conf change {} at config {}: {failed}",
+                "{:x} ignoring conf change {} at config {}: {failed}",
                 self.id,
                 change.in_words(),
                 self.tracker.configuration
@@ -140,7 +140,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Debug,
-            "{} received MsgAppResp(rejected, hint: (index {hint}, term {})) from {from} for index {}",
+            "{:x} received MsgAppResp(rejected, hint: (index {hint}, term {})) from {from:x} for index {}",
             self.id,
             message.log_term,
             message.index
@@ -153,7 +153,7 @@ impl<S: Storage> Raft<S> {
         let Some(progress) = self.tracker.progress.get_mut(from) else { return };
         progress.recently_active = true;
         if progress.maybe_decrease(message.index, next_probe) {
-            say!(self.logger, Debug, "{} decreased progress of {from} to [{progress}]", self.id);
+            say!(self.logger, Debug, "{:x} decreased progress of {from:x} to [{progress}]", self.id);
             if progress.state == ProgressState::Replicate {
                 progress.become_probe();
             }
@@ -192,7 +192,7 @@ impl<S: Storage> Raft<S> {
                 say!(
                     self.logger,
                     Debug,
-                    "{} recovered from needing snapshot, resumed sending replication messages to {from} [{progress}]",
+                    "{:x} recovered from needing snapshot, resumed sending replication messages to {from:x} [{progress}]",
                     self.id
                 );
                 progress.become_probe();
@@ -216,7 +216,7 @@ impl<S: Storage> Raft<S> {
             self.announce_rest_to(from);
         }
         if from == self.transferee && matched == self.log.last_index() {
-            say!(self.logger, Info, "{} sent MsgTimeoutNow to {from} after received MsgAppResp", self.id);
+            say!(self.logger, Info, "{:x} sent MsgTimeoutNow to {from:x} after received MsgAppResp", self.id);
             self.send_timeout_now(from);
         }
     }
@@ -245,7 +245,7 @@ impl<S: Storage> Raft<S> {
         let Some(progress) = self.tracker.progress.get(transferee) else { return };
         let matched = progress.matched;
         if progress.is_learner {
-            say!(self.logger, Debug, "{} is learner. Ignored transferring leadership", self.id);
+            say!(self.logger, Debug, "{:x} is learner. Ignored transferring leadership", self.id);
             return;
         }
         let previous = self.transferee;
@@ -253,8 +253,8 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Info,
-                "{} [term {}] transfer leadership to {transferee} is in progress, ignores request to same node \
-                 {transferee}",
+                "{:x} [term {}] transfer leadership to {transferee:x} is in progress, ignores request to same node \
+                 {transferee:x}",
                 self.id,
                 self.term
             );
@@ -265,7 +265,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Info,
-                "{} [term {}] abort previous transferring leadership to {previous}",
+                "{:x} [term {}] abort previous transferring leadership to {previous:x}",
                 self.id,
                 self.term
             );
@@ -274,7 +274,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Debug,
-                "{} is already leader. Ignored transferring leadership to self",
+                "{:x} is already leader. Ignored transferring leadership to self",
                 self.id
             );
             return;
@@ -282,7 +282,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Info,
-            "{} [term {}] starts to transfer leadership to {transferee}",
+            "{:x} [term {}] starts to transfer leadership to {transferee:x}",
             self.id,
             self.term
         );
@@ -294,7 +294,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Info,
-                "{} sends MsgTimeoutNow to {transferee} immediately as {transferee} already has up-to-date log",
+                "{:x} sends MsgTimeoutNow to {transferee:x} immediately as {transferee:x} already has up-to-date log",
                 self.id
             );
         } else {
@@ -314,7 +314,7 @@ impl<S: Storage> Raft<S> {
             return;
         }
         let Some(progress) = self.tracker.progress.get_mut(id) else {
-            say!(self.logger, Debug, "{} no progress available for {id}", self.id);
+            say!(self.logger, Debug, "{:x} no progress available for {id:x}", self.id);
             return;
         };
         // What was sent ahead is probably lost.
@@ -324,7 +324,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Debug,
-            "{} failed to send message to {id} because it is unreachable [{progress}]",
+            "{:x} failed to send message to {id:x} because it is unreachable [{progress}]",
             self.id
         );
     }
@@ -335,7 +335,7 @@ impl<S: Storage> Raft<S> {
             return;
         }
         let Some(progress) = self.tracker.progress.get_mut(id) else {
-            say!(self.logger, Debug, "{} no progress available for {id}", self.id);
+            say!(self.logger, Debug, "{:x} no progress available for {id:x}", self.id);
             return;
         };
         if progress.state != ProgressState::Snapshot {
@@ -350,7 +350,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Debug,
-            "{} snapshot {what}, resumed sending replication messages to {id} [{progress}]",
+            "{:x} snapshot {what}, resumed sending replication messages to {id:x} [{progress}]",
             self.id
         );
         // After success its acknowledgement comes first; after a failure a heartbeat passes before the next try.

@@ -47,7 +47,7 @@ impl<S: Storage> Raft<S> {
     pub(super) fn switch_to_configuration(&mut self, configuration: Configuration, progress: ProgressMap) {
         self.tracker.configuration = configuration;
         self.tracker.progress = progress;
-        say!(self.logger, Info, "{} switched to configuration {}", self.id, self.tracker.configuration);
+        say!(self.logger, Info, "{:x} switched to configuration {}", self.id, self.tracker.configuration);
         let own = self.tracker.progress.get(self.id);
         self.is_learner = own.is_some_and(|progress| progress.is_learner);
         if self.role != Role::Leader {

@@ -222,11 +222,11 @@ impl<S: Storage> Raft<S> {
     fn say_started(&self) {
         let (log, last) = (&self.log, self.log.last());
         let peers: Vec<String> =
-            self.tracker.configuration.voters.ids().ids().iter().map(ToString::to_string).collect();
+            self.tracker.configuration.voters.ids().ids().iter().map(|id| format!("{id:x}")).collect();
         say!(
             self.logger,
             Info,
-            "newRaft {} [peers: [{}], term: {}, commit: {}, applied: {}, lastindex: {}, lastterm: {}]",
+            "newRaft {:x} [peers: [{}], term: {}, commit: {}, applied: {}, lastindex: {}, lastterm: {}]",
             self.id,
             peers.join(","),
             self.term,
@@ -346,7 +346,7 @@ impl<S: Storage> Raft<S> {
         self.reset(term);
         self.leader = leader;
         self.role = Role::Follower;
-        say!(self.logger, Info, "{} became follower at term {}", self.id, self.term);
+        say!(self.logger, Info, "{:x} became follower at term {}", self.id, self.term);
     }
 
     pub(crate) fn become_candidate(&mut self) {
@@ -354,7 +354,7 @@ impl<S: Storage> Raft<S> {
         self.reset(Term(self.term.0 + 1));
         self.vote = self.id;
         self.role = Role::Candidate;
-        say!(self.logger, Info, "{} became candidate at term {}", self.id, self.term);
+        say!(self.logger, Info, "{:x} became candidate at term {}", self.id, self.term);
     }
 
     /// Neither the term nor the vote change before a pre-vote is won.
@@ -363,7 +363,7 @@ impl<S: Storage> Raft<S> {
         self.tracker.reset_votes();
         self.leader = NO_PEER;
         self.role = Role::PreCandidate;
-        say!(self.logger, Info, "{} became pre-candidate at term {}", self.id, self.term);
+        say!(self.logger, Info, "{:x} became pre-candidate at term {}", self.id, self.term);
     }
 
     pub(crate) fn become_leader(&mut self) {
@@ -381,7 +381,7 @@ impl<S: Storage> Raft<S> {
         self.term_start = self.log.last_index().next();
         self.refresh_lease();
         self.append_empty();
-        say!(self.logger, Info, "{} became leader at term {}", self.id, self.term);
+        say!(self.logger, Info, "{:x} became leader at term {}", self.id, self.term);
     }
 
     /// Whether this node could be elected: it votes, and has no snapshot under way.

@@ -55,7 +55,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Warn,
-                "{} appending new entries to log would exceed uncommitted entry size limit; dropping proposal",
+                "{:x} appending new entries to log would exceed uncommitted entry size limit; dropping proposal",
                 self.id
             );
             return Err(RaftError::ProposalDropped(DropReason::Uncommitted { limit }));
@@ -131,26 +131,26 @@ impl<S: Storage> Raft<S> {
         let first = self.log.first_index();
         let Some(progress) = self.tracker.progress.get_mut(to) else { return false };
         if !progress.recently_active {
-            say!(self.logger, Debug, "ignore sending snapshot to {to} since it is not recently active");
+            say!(self.logger, Debug, "ignore sending snapshot to {to:x} since it is not recently active");
             return false;
         }
         let snapshot = match self.log.snapshot() {
             Ok(snapshot) if !snapshot.is_empty() => snapshot,
             Ok(_) => {
-                say!(self.logger, Error, "{} has compacted its log without a snapshot for {to}", self.id);
+                say!(self.logger, Error, "{:x} has compacted its log without a snapshot for {to:x}", self.id);
                 return false;
             }
             Err(StorageError::SnapshotTemporarilyUnavailable) => {
                 say!(
                     self.logger,
                     Debug,
-                    "{} failed to send snapshot to {to} because snapshot is temporarily unavailable",
+                    "{:x} failed to send snapshot to {to:x} because snapshot is temporarily unavailable",
                     self.id
                 );
                 return false;
             }
             Err(error) => {
-                say!(self.logger, Error, "{} failed to send snapshot to {to}: {error}", self.id);
+                say!(self.logger, Error, "{:x} failed to send snapshot to {to:x}: {error}", self.id);
                 return false;
             }
         };
@@ -158,12 +158,12 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Debug,
-            "{} [firstindex: {first}, commit: {}] sent snapshot[index: {index}, term: {term}] to {to} [{progress}]",
+            "{:x} [firstindex: {first}, commit: {}] sent snapshot[index: {index}, term: {term}] to {to:x} [{progress}]",
             self.id,
             self.log.committed
         );
         progress.become_snapshot(index);
-        say!(self.logger, Debug, "{} paused sending replication messages to {to} [{progress}]", self.id);
+        say!(self.logger, Debug, "{:x} paused sending replication messages to {to:x} [{progress}]", self.id);
         self.send(Message {
             kind: MessageKind::Snapshot,
             to,
@@ -289,10 +289,10 @@ impl<S: Storage> Raft<S> {
                 Info,
                 "initiating automatic transition out of joint configuration {configuration}"
             ),
-            Err(error) => say!(
+            Err(_) => say!(
                 self.logger,
                 Debug,
-                "not initiating automatic transition out of joint configuration {configuration}: {error}"
+                "not initiating automatic transition out of joint configuration {configuration}: raft proposal dropped"
             ),
         }
     }

@@ -85,7 +85,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Info,
-                "{} ignored {} from {} at term {}: a leader may hold a lease that it vouches for",
+                "{:x} ignored {} from {:x} at term {}: a leader may hold a lease that it vouches for",
                 self.id,
                 message.kind,
                 message.from,
@@ -100,7 +100,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Info,
-            "{} [logterm: {}, index: {}, vote: {}] ignored {} from {} [logterm: {}, index: {}] at term {}: lease is \
+            "{:x} [logterm: {}, index: {}, vote: {:x}] ignored {} from {:x} [logterm: {}, index: {}] at term {}: lease is \
              not expired (remaining ticks: {})",
             self.id,
             last.term,
@@ -127,7 +127,7 @@ impl<S: Storage> Raft<S> {
         say!(
             self.logger,
             Info,
-            "{} [term: {}] received a {} message with higher term from {} [term: {}]",
+            "{:x} [term: {}] received a {} message with higher term from {:x} [term: {}]",
             self.id,
             self.term,
             message.kind,
@@ -157,7 +157,7 @@ impl<S: Storage> Raft<S> {
             _ => say!(
                 self.logger,
                 Info,
-                "{} [term: {}] ignored a {} message with lower term from {} [term: {}]",
+                "{:x} [term: {}] ignored a {} message with lower term from {:x} [term: {}]",
                 self.id,
                 self.term,
                 message.kind,
@@ -192,7 +192,7 @@ impl<S: Storage> Raft<S> {
             say!(
                 self.logger,
                 Info,
-                "{} [term: {}] ignored entry appends from a {} message with lower term [term: {}]",
+                "{:x} [term: {}] ignored entry appends from a {} message with lower term [term: {}]",
                 self.id,
                 self.term,
                 MessageKind::StorageAppendResponse,
