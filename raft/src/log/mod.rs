@@ -35,7 +35,7 @@ impl EntryId {
         if self == Self::default() {
             return Bytes::new();
         }
-        Bytes::from_iter(self.term.0.to_le_bytes().into_iter().chain(self.index.0.to_le_bytes()))
+        Bytes::from([self.term.0.to_le_bytes(), self.index.0.to_le_bytes()].concat())
     }
 
     /// From the context of a message; nothing if it holds something else.
