@@ -6,6 +6,7 @@
 //! - [`examine()`]: a stopped store as a start would find it;
 //! - [`region`]: a region that is open, and who has it;
 //! - [`removal`]: removing regions, and what nobody owns;
+//! - [`snapshot`]: region snapshots, made to be sent;
 //! - [`Statistics`], counters of all that;
 //! - [`structure`]: steps that touch several trees or streams: making regions, splitting, moving between cores.
 //!
@@ -22,6 +23,7 @@ mod open;
 mod options;
 mod region;
 mod removal;
+mod snapshot;
 mod statistics;
 mod structure;
 
@@ -29,6 +31,7 @@ pub use examine::{ExaminedRegion, ExaminedStore, examine};
 pub use open::{Opening, RecoveredRegion};
 pub use options::{EngineOptions, core_directory, cores_directory, regions_directory};
 pub use removal::remove_strays;
+pub use snapshot::{RegionSnapshot, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotDescription, SnapshotFile};
 pub use statistics::Statistics;
 pub use structure::{NewTree, PackedRegion};
 
@@ -57,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) regions: RefCell<BTreeMap<RegionId, Rc<OpenRegion>>>,
     pub(crate) maintenance: Maintenance,
     pub(crate) counters: statistics::Counters,
+    /// The number of the next region snapshot.
+    pub(crate) snapshot_number: Cell<u64>,
     pub(crate) closing: Cell<bool>,
 }
 

@@ -201,6 +201,30 @@ pub enum Error {
     /// The region has another tree by now, or none.
     #[error("the tree was replaced or removed: it is neither flushed nor compacted any more")]
     TreeRetired,
+    /// The description of a region snapshot is damaged or contradicts itself.
+    #[error("a region snapshot is not one: {what}; have it sent anew")]
+    SnapshotDamaged {
+        /// What was found.
+        what: &'static str,
+    },
+    /// The description of a region snapshot is of another version of the program.
+    #[error(
+        "a region snapshot has format version {got} where this program knows {known}; use one version on all stores"
+    )]
+    SnapshotVersion {
+        /// The description's version.
+        got: u32,
+        /// The version that is known.
+        known: u32,
+    },
+    /// Something was asked of a region snapshot that does not fit it.
+    #[error("a snapshot of region {region} was refused: {what}")]
+    SnapshotRefused {
+        /// The region.
+        region: RegionId,
+        /// Why.
+        what: &'static str,
+    },
     /// Something that cannot fail failed.
     #[error("{what}; this is a bug")]
     Internal {

@@ -14,6 +14,7 @@ pub mod tree;
 pub use compaction::CompactionStep;
 pub use engine::{
     Engine, EngineOptions, ExaminedRegion, ExaminedStore, NewTree, Opening, PackedRegion, RecoveredRegion,
-    Statistics, core_directory, cores_directory, examine, regions_directory, remove_strays,
+    RegionSnapshot, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotDescription, SnapshotFile, Statistics, core_directory,
+    cores_directory, examine, regions_directory, remove_strays,
 };
 pub use error::{Error, Result};

@@ -31,6 +31,7 @@ impl Coverage {
         engine.moves += other.moves;
         engine.regions_created += other.regions_created;
         engine.regions_removed += other.regions_removed;
+        engine.snapshots_made += other.snapshots_made;
         engine.segments_reused += other.segments_reused;
         engine.records_rewritten += other.records_rewritten;
     }

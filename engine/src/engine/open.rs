@@ -84,6 +84,7 @@ impl Opening {
             regions: RefCell::default(),
             maintenance: Maintenance::default(),
             counters: Counters::default(),
+            snapshot_number: Cell::new(0),
             closing: Cell::new(false),
         }));
         let mut found = Vec::new();

@@ -5,6 +5,7 @@
 //! crash leaves of it is in a directory without a record, or under that other name: a start removes both.
 
 use super::region::OpenRegion;
+use super::snapshot::snapshots_directory;
 use super::statistics::count;
 use super::{Engine, regions_directory};
 use crate::Error;
@@ -149,6 +150,11 @@ pub async fn remove_strays(data_dir: &Path, is_owned: impl Fn(RegionId) -> bool)
             }
             _ => remove_directory(&path).await?,
         }
+    }
+    // Whoever was sent them has to be sent others.
+    let directory = snapshots_directory(data_dir);
+    for name in names(&directory).await? {
+        remove_directory(&directory.join(name)).await?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ pub(crate) struct Counters {
     pub(crate) moves: Cell<u64>,
     pub(crate) regions_created: Cell<u64>,
     pub(crate) regions_removed: Cell<u64>,
+    pub(crate) snapshots_made: Cell<u64>,
 }
 
 /// Adds one.
@@ -36,6 +37,8 @@ pub struct Statistics {
     pub regions_created: u64,
     /// Regions removed.
     pub regions_removed: u64,
+    /// Region snapshots made.
+    pub snapshots_made: u64,
     /// Log segments made of files that had been segments before.
     pub segments_reused: u64,
     /// Log records written again, so that an old segment could go.
@@ -55,6 +58,7 @@ impl super::Engine {
             moves: counters.moves.get(),
             regions_created: counters.regions_created.get(),
             regions_removed: counters.regions_removed.get(),
+            snapshots_made: counters.snapshots_made.get(),
             segments_reused,
             records_rewritten,
         }

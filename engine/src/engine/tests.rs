@@ -1,6 +1,7 @@
 //! Structural steps in the simulator: each is done whole or not at all, whatever operation of the disk the power is cut at.
 
 mod regions;
+mod snapshots;
 
 use super::{Engine, EngineOptions, NewTree, Opening, RecoveredRegion, regions_directory, remove_strays};
 use crate::batch::WriteBatch;
@@ -11,6 +12,7 @@ use pinion_runtime::{fs, sim};
 use pinion_types::ColumnFamily::Default as Values;
 use pinion_types::{CoreId, LogIndex, RegionId, Term};
 use std::cell::Cell;
+use std::path::Path;
 use std::rc::Rc;
 
 const TERM: Term = Term(7);

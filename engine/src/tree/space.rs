@@ -96,15 +96,20 @@ impl Tree {
     /// # Errors
     /// When a link fails.
     pub async fn checkpoint(&self, directory: &Path) -> Result<TreeState, Error> {
+        self.checkpoint_counted(directory).await.map(|(state, _)| state)
+    }
+
+    /// The same; says too about how many bytes of the tables count.
+    pub(crate) async fn checkpoint_counted(&self, directory: &Path) -> Result<(TreeState, u64), Error> {
         // The state and the tables are of one moment, and the tables cannot go as long as the version is held.
-        let (state, version) = (self.state(), self.version());
+        let (state, version, from) = (self.state(), self.version(), self.0.files.directory());
         for table in version.tables() {
             let name = table.reference.file_name();
-            let (from, to) = (self.0.files.directory().join(&name), directory.join(&name));
-            fs::hard_link(&from, &to).await.map_err(|error| Error::io(&to, error))?;
+            let (old, new) = (from.join(&name), directory.join(&name));
+            fs::hard_link(&old, &new).await.map_err(|error| Error::io(&new, error))?;
         }
         fs::sync_dir(directory).await.map_err(|error| Error::io(directory, error))?;
-        Ok(state)
+        Ok((state, version.tables().map(|table| table.bytes).sum()))
     }
 }
 
