@@ -7,7 +7,9 @@ mod connection;
 mod link;
 mod load;
 
+pub(crate) use connection::Pending;
 pub use link::LinkClient;
+pub(crate) use link::taken;
 pub use load::BulkLoad;
 
 use crate::convert::method::Method;
@@ -19,7 +21,7 @@ use crate::{
     Scan, StoreInfo, WireError,
 };
 use bytes::Bytes;
-use connection::{Pending, Reply, Shared};
+use connection::{Reply, Shared};
 use futures_util::io::{AsyncRead, AsyncWrite};
 use pinion_runtime::net::TcpStream;
 use pinion_runtime::{now, sleep, spawn};

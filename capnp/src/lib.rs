@@ -40,7 +40,10 @@ pub use admin::{AdminService, RegionInfo, RegionPage, StoreInfo};
 pub use client::{Client, ClientError, LinkClient};
 pub use error::WireError;
 pub use limits::{Limits, RequestLimits};
-pub use link::{LinkHello, LinkService, NoLinks, RegionMessage, SnapshotChunk, SnapshotKey, SnapshotOffer};
+pub use link::{
+    LinkHello, LinkLimits, LinkSender, LinkService, LinkStatistics, NoLinks, RegionMessage, SnapshotChunk,
+    SnapshotKey, SnapshotOffer,
+};
 pub use raw::{
     Atomicity, Context, Operation, OperationKind, OperationResult, Operations, Page, Pairs, RawAnswer,
     RawCall, RawReply, RawRequest, RawService, Remaining, Results, Scan,

@@ -4,6 +4,12 @@
 //! Messages may be lost and are then told about by the sender; they arrive in their order, except that small ones that elections and
 //! leases hang on overtake the large ones.
 
+mod limits;
+mod sender;
+
+pub use limits::LinkLimits;
+pub use sender::{LinkSender, LinkStatistics};
+
 use crate::WireError;
 use bytes::Bytes;
 use pinion_types::{CoreId, Epoch, LogIndex, Peer, PeerId, RegionId, StoreId, Term};

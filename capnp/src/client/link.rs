@@ -62,7 +62,7 @@ impl LinkClient {
     }
 
     /// Sends messages off.
-    fn begin_messages(&self, messages: &[RegionMessage]) -> Result<Pending, ClientError> {
+    pub(crate) fn begin_messages(&self, messages: &[RegionMessage]) -> Result<Pending, ClientError> {
         let words = CALL_WORDS + messages.iter().map(region_message_words).sum::<usize>();
         self.shared.0.call(self.link, Method::Link(LinkMethod::Messages), words, |params| {
             let params: schema::link::messages_params::Builder<'_> = params.init_as();
@@ -126,7 +126,7 @@ impl LinkClient {
 }
 
 /// What a call that is answered with nothing came to.
-fn taken(reply: Result<Reply, ClientError>) -> Result<(), ClientError> {
+pub(crate) fn taken(reply: Result<Reply, ClientError>) -> Result<(), ClientError> {
     match reply? {
         Reply::Empty => Ok(()),
         other => Err(mismatch(&other)),
