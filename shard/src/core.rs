@@ -222,7 +222,7 @@ impl Shard {
             let (shard, peer) = (self.clone(), peer.clone());
             pinion_runtime::spawn(async move {
                 match shard.0.engine.log().load(peer.id(), low, high, LOAD_BYTES_MAX).await {
-                    Ok(()) => {
+                    Ok(_) => {
                         peer.entries_loaded();
                         shard.enqueue(&peer);
                     }
@@ -330,7 +330,8 @@ impl Shard {
         while !self.0.stopping.get() {
             pinion_runtime::sleep(self.0.limits.raft.tick).await;
             for peer in self.peers() {
-                if !peer.is_alone() && !peer.is_deaf() {
+                let rests = peer.is_alone() && peer.is_leader();
+                if !rests && !peer.is_deaf() {
                     peer.tick();
                     if peer.has_work() {
                         self.enqueue(&peer);

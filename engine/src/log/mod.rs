@@ -287,8 +287,8 @@ impl Log {
         Ok(entries)
     }
 
-    /// Brings the entries in `[low, high)` into memory, as many from the front as are within `bytes_max`, but at least one. They stay
-    /// at least until they are applied.
+    /// Brings the entries in `[low, high)` into memory, as many from the front as are within `bytes_max`, but at least one; up to which. They
+    /// stay at least until they are applied.
     ///
     /// # Errors
     /// When one is not there, or its bytes are damaged.
@@ -298,8 +298,9 @@ impl Log {
         low: LogIndex,
         high: LogIndex,
         bytes_max: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<LogIndex, Error> {
         let entries = self.entries(stream, low, high, bytes_max).await?;
+        let through = entries.last().map_or(low.previous(), |entry| entry.index);
         let mut state = self.0.state.borrow_mut();
         let State { streams, cache, .. } = &mut *state;
         for entry in entries {
@@ -310,7 +311,7 @@ impl Log {
                 slot.cached = Some(entry.payload);
             }
         }
-        Ok(())
+        Ok(through)
     }
 
     /// Reads an entry's payload from disk and checks it.

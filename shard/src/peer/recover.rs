@@ -11,8 +11,8 @@ use crate::stamp::Stamp;
 use crate::storage::{PeerStorage, raft_entry};
 use pinion_capnp::WireError;
 use pinion_engine::RecoveredRegion;
-use pinion_raft::{ApplyAhead, Config, HardState, LeaseConfig, RaftError, RawNode};
-use pinion_types::{LogIndex, PeerId, Region};
+use pinion_raft::{ApplyAhead, Config, HardState, History, LeaseConfig, RaftError, RawNode};
+use pinion_types::{Epoch, LogIndex, PeerId, Region};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -39,7 +39,8 @@ impl Peer {
         let hard_state = HardState { term, vote: PeerId(vote), commit };
         let storage = PeerStorage::new(log.clone(), id, hard_state, conf_state(&meta.region));
         let wanted = storage.wanted();
-        let mut config = raft_config(own.id, &shard.0.limits.raft, is_new);
+        let history = if is_new { History::New } else { history(&meta.region) };
+        let mut config = raft_config(own.id, &shard.0.limits.raft, history);
         config.applied = commit.max(found.tree.applied().0);
         log::debug!(
             "core {}: region {id} [{:?}, {:?}) generation {}, flushed {}, commit {commit}, log {} to {}, term {term}",
@@ -51,6 +52,12 @@ impl Peer {
             log.first_index(id),
             log.last_index(id),
         );
+        log.applied(id, found.tree.applied().0);
+        // Raft looks for changes of members in what it does not know to be committed.
+        let (mut next, last) = (commit.next(), log.last_index(id));
+        while next <= last {
+            next = log.load(id, next, last.next(), REPLAY_BYTES_MAX).await?.next();
+        }
         let node = RawNode::new(config, storage).map_err(|error| raft_error(id, &error))?;
         let peer = Rc::new(Self {
             id,
@@ -150,8 +157,14 @@ fn raft_error(region: pinion_types::RegionId, error: &RaftError) -> ShardError {
     ShardError::Raft { region, what: error.to_string() }
 }
 
+/// What a peer that has run may have promised: a region whose members never changed and that has one had nobody else.
+fn history(region: &Region) -> History {
+    let is_alone = region.peers.len() == 1 && region.epoch.conf_ver == Epoch::INITIAL.conf_ver;
+    if is_alone { History::Alone } else { History::Member }
+}
+
 /// How every peer's Raft is set up.
-fn raft_config(own: PeerId, timing: &RaftTiming, is_new: bool) -> Config {
+fn raft_config(own: PeerId, timing: &RaftTiming, history: History) -> Config {
     Config {
         election_tick: timing.election_ticks,
         heartbeat_tick: timing.heartbeat_ticks,
@@ -162,7 +175,7 @@ fn raft_config(own: PeerId, timing: &RaftTiming, is_new: bool) -> Config {
         lease: Some(LeaseConfig {
             promise: timing.promise(),
             drift_max: timing.drift_max(),
-            is_new,
+            history,
             clock: Rc::new(|| Duration::from_nanos(pinion_runtime::now().as_nanos())),
         }),
         timeout_source: Box::new(|range| {
