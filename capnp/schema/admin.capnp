@@ -5,6 +5,7 @@
 @0xcdd51854c77ea169;
 
 using Common = import "common.capnp";
+using Raw = import "raw.capnp";
 
 interface Admin {
   regions @0 RegionsRequest -> RegionsAnswer;
@@ -18,6 +19,25 @@ interface Admin {
 
   statistics @3 () -> (text :Text);
   # Counters and gauges of the store: one `name value` a line, sorted by name. For people and scrapers; the names are not API.
+
+  stores @4 () -> StoresAnswer;
+  # The cluster's stores, in order of their ids.
+
+  join @5 JoinRequest -> JoinAnswer;
+  # Makes the caller a store of this cluster. A second call with the same token gives the same answer, with its addresses as they are now.
+
+  announce @6 AnnounceRequest -> Raw.DoneAnswer;
+  # A store came back and listens on other addresses.
+
+  changePeers @7 ChangePeersRequest -> RegionAnswer;
+  # Changes who keeps a region: all changes or none. Answers with the region as it is after that. The changes are under way in a joint
+  # configuration meanwhile, and go on when the caller does not wait.
+
+  transferLeader @8 TransferLeaderRequest -> Raw.DoneAnswer;
+  # Makes the region's peer on another store its leader.
+
+  region @9 RegionRequest -> RegionAnswer;
+  # The region that a key is in.
 }
 
 struct RegionsRequest {
@@ -38,6 +58,22 @@ struct RegionInfo {
   approximateSizeBytes @5 :UInt64;
   # Of the data on disk and in memory.
   approximateKeys @6 :UInt64;
+  peersPending @7 :List(UInt64);
+  # Peers that lag behind or wait for a snapshot, by their ids. Filled by the leader alone.
+  isLeader @8 :Bool;
+  # The store that answers leads the region.
+}
+
+struct RegionAnswer {
+  union {
+    region @0 :RegionInfo;
+    error @1 :Common.Error;
+  }
+}
+
+struct RegionRequest {
+  key @0 :Data;
+  # A stored key, with zone byte.
 }
 
 struct RegionsAnswer {
@@ -65,4 +101,74 @@ struct StoreInfo {
   addresses @4 :List(Text);
   # Where each core listens, in the order of the cores.
   uptimeMs @5 :UInt64;
+}
+
+struct StoreRecord {
+  # A store of the cluster.
+
+  id @0 :UInt64;
+  addresses @1 :List(Text);
+  # Where each core listens, in the order of the cores.
+  version @2 :UInt64;
+  # Grows with each change of the record: of two, the larger is the newer.
+}
+
+struct StoresAnswer {
+  union {
+    stores @0 :List(StoreRecord);
+    error @1 :Common.Error;
+  }
+}
+
+struct JoinRequest {
+  token @0 :UInt64;
+  # Drawn by the joiner at random and kept before it asks, so that asking again is safe. Never 0.
+  addresses @1 :List(Text);
+  # Where each core of the joiner listens, in the order of the cores.
+}
+
+struct JoinAnswer {
+  union {
+    joined :group {
+      clusterId @0 :UInt64;
+      storeId @1 :UInt64;
+      # The joiner's, never used before.
+      stores @2 :List(StoreRecord);
+      # All of the cluster, the joiner among them.
+    }
+    error @3 :Common.Error;
+  }
+}
+
+struct AnnounceRequest {
+  storeId @0 :UInt64;
+  addresses @1 :List(Text);
+  # Where each core listens now, in the order of the cores.
+}
+
+struct PeerChange {
+  # What is to become of the region's peer on a store.
+
+  storeId @0 :UInt64;
+  kind @1 :Kind;
+
+  enum Kind {
+    addVoter @0;
+    # A new voter, or the learner there becomes one.
+    addLearner @1;
+    # A new learner, or the voter there becomes one.
+    remove @2;
+    # The peer goes, and its data with it.
+  }
+}
+
+struct ChangePeersRequest {
+  regionId @0 :UInt64;
+  changes @1 :List(PeerChange);
+  # At least one, and one for a store at most.
+}
+
+struct TransferLeaderRequest {
+  regionId @0 :UInt64;
+  toStoreId @1 :UInt64;
 }

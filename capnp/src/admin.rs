@@ -1,8 +1,8 @@
 //! What an administrator asks of a store.
 
 use crate::WireError;
-use pinion_types::{CoreId, LogIndex, Peer, Region, StoreId, Term};
-use std::future::Future;
+use pinion_types::{CoreId, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Term};
+use std::future::{Future, Ready, ready};
 use std::time::Duration;
 
 /// A region as its store sees it.
@@ -22,6 +22,10 @@ pub struct RegionInfo {
     pub approximate_size_bytes: u64,
     /// How many keys it has, roughly.
     pub approximate_keys: u64,
+    /// Peers that lag behind or wait for a snapshot; filled by the leader alone.
+    pub peers_pending: Vec<PeerId>,
+    /// Whether the store that answers leads the region.
+    pub is_leader: bool,
 }
 
 /// Part of a list of regions.
@@ -50,7 +54,60 @@ pub struct StoreInfo {
     pub uptime: Duration,
 }
 
+/// A store of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreRecord {
+    /// The store's id.
+    pub id: StoreId,
+    /// Where each of its cores listens, in the order of the cores.
+    pub addresses: Vec<String>,
+    /// Grows with each change of the record: of two, the larger is the newer.
+    pub version: u64,
+}
+
+/// A store that wants to belong to the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// Drawn by the joiner at random and kept before it asks, so that asking again is safe. Never 0.
+    pub token: u64,
+    /// Where each core of the joiner listens, in the order of the cores.
+    pub addresses: Vec<String>,
+}
+
+/// What a store that joined must know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// The cluster's id.
+    pub cluster: u64,
+    /// The joiner's id, never used before.
+    pub store: StoreId,
+    /// All stores of the cluster, the joiner among them.
+    pub stores: Vec<StoreRecord>,
+}
+
+/// What is to become of a region's peer on a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerChange {
+    /// The store.
+    pub store: StoreId,
+    /// What is to become of the peer there.
+    pub kind: PeerChangeKind,
+}
+
+/// How a peer changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerChangeKind {
+    /// A new voter, or the learner there becomes one.
+    AddVoter,
+    /// A new learner, or the voter there becomes one.
+    AddLearner,
+    /// The peer goes, and its data with it.
+    Remove,
+}
+
 /// What serves the `Admin` interface. Dropping a future never undoes what it began.
+///
+/// What only a cluster of several stores can do is refused unless the service says otherwise: it is a store that runs alone.
 pub trait AdminService: 'static {
     /// The store's regions from the stored key `start` on, in order of their keys, `limit` at most.
     fn regions(
@@ -68,4 +125,51 @@ pub trait AdminService: 'static {
 
     /// Counters and gauges: one `name value` a line, sorted by name.
     fn statistics(&self) -> impl Future<Output = String> + 'static;
+
+    /// The cluster's stores, in order of their ids.
+    fn stores(&self) -> impl Future<Output = Result<Vec<StoreRecord>, WireError>> + 'static {
+        alone(())
+    }
+
+    /// Makes the caller a store of the cluster; with a token that came before, the same one again.
+    fn join(&self, request: JoinRequest) -> impl Future<Output = Result<Joined, WireError>> + 'static {
+        alone(request)
+    }
+
+    /// Notes where the cores of a store listen now.
+    fn announce(
+        &self,
+        store: StoreId,
+        addresses: Vec<String>,
+    ) -> impl Future<Output = Result<(), WireError>> + 'static {
+        alone((store, addresses))
+    }
+
+    /// Changes who keeps a region: all changes or none. The region after that. There is at least one change, and one for a store at most.
+    fn change_peers(
+        &self,
+        region: RegionId,
+        changes: Vec<PeerChange>,
+    ) -> impl Future<Output = Result<RegionInfo, WireError>> + 'static {
+        alone((region, changes))
+    }
+
+    /// Makes the region's peer on store `to` its leader.
+    fn transfer_leader(
+        &self,
+        region: RegionId,
+        to: StoreId,
+    ) -> impl Future<Output = Result<(), WireError>> + 'static {
+        alone((region, to))
+    }
+
+    /// The region that a stored key is in.
+    fn region(&self, stored_key: Vec<u8>) -> impl Future<Output = Result<RegionInfo, WireError>> + 'static {
+        alone(stored_key)
+    }
+}
+
+/// What a store that runs alone answers to a call that is for clusters.
+fn alone<R, T>(_: R) -> Ready<Result<T, WireError>> {
+    ready(Err(WireError::invalid("this store runs alone")))
 }

@@ -3,6 +3,7 @@
 //! Calls run concurrently: each is a future, and what is called in one turn of the core leaves with one write. It routes nothing and
 //! retries nothing. Runs on `pinion_runtime`.
 
+mod admin;
 mod connection;
 mod link;
 mod load;
@@ -15,10 +16,9 @@ pub use load::BulkLoad;
 use crate::convert::method::Method;
 use crate::convert::request::{method_of, request_words, write_request};
 use crate::frame::FrameError;
-use crate::generated::{admin_capnp, raw_capnp};
+use crate::generated::raw_capnp;
 use crate::{
-    Atomicity, Operations, Page, RawCall, RawReply, RawRequest, RegionInfo, RegionPage, Remaining, Results,
-    Scan, StoreInfo, WireError,
+    Atomicity, Operations, Page, RawCall, RawReply, RawRequest, Remaining, Results, Scan, WireError,
 };
 use bytes::Bytes;
 use connection::{Reply, Shared};
@@ -272,55 +272,6 @@ impl Client {
         Ok(BulkLoad::new(self.handle.clone(), loader, family))
     }
 
-    /// The store's regions from the stored key `start` on.
-    pub async fn regions(&self, start: &[u8], limit: u32) -> Result<RegionPage, ClientError> {
-        let words = CALL_WORDS + start.len() / 8;
-        let pending = self.handle.0.call(self.admin, Method::Regions, words, |params| {
-            let mut params: admin_capnp::regions_request::Builder<'_> = params.init_as();
-            params.set_start(start);
-            params.set_limit(limit);
-        })?;
-        self.region_page(pending).await
-    }
-
-    /// Splits regions at raw keys. The regions made and changed.
-    pub async fn split(&self, keys: &[Vec<u8>]) -> Result<Vec<RegionInfo>, ClientError> {
-        let words = CALL_WORDS + keys.iter().map(|key| 2 + key.len() / 8).sum::<usize>();
-        let pending = self.handle.0.call(self.admin, Method::Split, words, |params| {
-            let params: admin_capnp::split_request::Builder<'_> = params.init_as();
-            let mut list = params.init_keys(crate::convert::list_length(keys.len()));
-            for (index, key) in (0..).zip(keys) {
-                list.set(index, key);
-            }
-        })?;
-        Ok(self.region_page(pending).await?.regions)
-    }
-
-    async fn region_page(&self, pending: Pending) -> Result<RegionPage, ClientError> {
-        match self.wait(pending).await? {
-            Reply::Regions(page) => Ok(page?),
-            other => Err(mismatch(&other)),
-        }
-    }
-
-    /// Who the store is.
-    pub async fn info(&self) -> Result<StoreInfo, ClientError> {
-        let pending = self.handle.0.call(self.admin, Method::Info, CALL_WORDS, |_| {})?;
-        match self.wait(pending).await? {
-            Reply::Info(info) => Ok(info),
-            other => Err(mismatch(&other)),
-        }
-    }
-
-    /// The store's counters and gauges, one `name value` a line.
-    pub async fn statistics(&self) -> Result<String, ClientError> {
-        let pending = self.handle.0.call(self.admin, Method::Statistics, CALL_WORDS, |_| {})?;
-        match self.wait(pending).await? {
-            Reply::Statistics(text) => Ok(text),
-            other => Err(mismatch(&other)),
-        }
-    }
-
     async fn raw_call(&self, call: RawCall) -> Result<RawReply, ClientError> {
         self.call(&RawRequest::new(call)).await
     }
@@ -340,6 +291,13 @@ impl Client {
 fn capability(reply: Reply) -> Result<u32, ClientError> {
     match reply {
         Reply::Capability(id) => Ok(id),
+        other => Err(mismatch(&other)),
+    }
+}
+
+fn done(reply: Reply) -> Result<(), ClientError> {
+    match reply {
+        Reply::Done(done) => Ok(done?),
         other => Err(mismatch(&other)),
     }
 }

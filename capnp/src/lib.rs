@@ -36,7 +36,10 @@ pub mod generated {
     pub mod raw_capnp;
 }
 
-pub use admin::{AdminService, RegionInfo, RegionPage, StoreInfo};
+pub use admin::{
+    AdminService, JoinRequest, Joined, PeerChange, PeerChangeKind, RegionInfo, RegionPage, StoreInfo,
+    StoreRecord,
+};
 pub use client::{Client, ClientError, LinkClient};
 pub use error::WireError;
 pub use limits::{Limits, RequestLimits};

@@ -12,6 +12,7 @@
 //! - A cut connection and a finished call drop their handlers; a handler holds only a reply channel.
 //! - Answers with data say `noFinishNeeded`, so that nothing is kept for them.
 
+mod admin;
 mod calls;
 mod connection;
 mod dispatch;

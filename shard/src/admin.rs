@@ -128,6 +128,8 @@ impl Shard {
             applied: peer.tree().applied().0,
             approximate_size_bytes: bytes,
             approximate_keys: keys,
+            peers_pending: Vec::new(),
+            is_leader: peer.is_leader(),
         }
     }
 

@@ -4,14 +4,16 @@
 
 use super::ClientError;
 use crate::convert::DecodeError;
-use crate::convert::admin::{read_regions_answer, read_store_info};
+use crate::convert::admin::{
+    read_join_answer, read_region_answer, read_regions_answer, read_store_info, read_stores_answer,
+};
 use crate::convert::answer::{read_answer, read_done};
 use crate::convert::link::{read_ids_answer, read_offer_answer};
-use crate::convert::method::{LinkMethod, Method};
+use crate::convert::method::{AdminMethod, LinkMethod, Method};
 use crate::convert::refusal::read_error;
 use crate::frame::{MessageReader, ReceiveBuffer, SendBuffer};
 use crate::generated::{admin_capnp, link_capnp, raw_capnp};
-use crate::{RawAnswer, RegionPage, StoreInfo, WireError, rpc};
+use crate::{Joined, RawAnswer, RegionInfo, RegionPage, StoreInfo, StoreRecord, WireError, rpc};
 use capnp::any_pointer;
 use capnp_rpc::rpc_capnp::{cap_descriptor, exception, message, payload, return_};
 use futures_util::io::{AsyncRead, AsyncWrite};
@@ -38,6 +40,9 @@ pub(crate) enum Reply {
     Regions(Result<RegionPage, WireError>),
     Info(StoreInfo),
     Statistics(String),
+    Stores(Result<Vec<StoreRecord>, WireError>),
+    Joined(Result<Joined, WireError>),
+    Region(Result<RegionInfo, WireError>),
     Link(Result<u32, WireError>),
     Empty,
     Done(Result<(), WireError>),
@@ -244,28 +249,42 @@ fn read_reply(method: Option<Method>, payload: payload::Reader<'_>) -> Result<Re
             raw_capnp::load_answer::Pairs(pairs) => Reply::Load(Ok(pairs)),
             raw_capnp::load_answer::Error(error) => Reply::Load(Err(read_error(error?)?)),
         },
-        Some(Method::Regions | Method::Split) => Reply::Regions(read_regions_answer(content.get_as()?)?),
+        Some(Method::Admin(method)) => read_admin_reply(method, content)?,
         Some(Method::PinionLink) => {
             match content.get_as::<link_capnp::link_answer::Reader<'_>>()?.which()? {
                 link_capnp::link_answer::Link(_) => Reply::Link(Ok(read_capability(payload)?)),
                 link_capnp::link_answer::Error(error) => Reply::Link(Err(read_error(error?)?)),
             }
         }
-        Some(Method::Link(method)) => match method {
-            LinkMethod::Messages | LinkMethod::SnapshotAbort => Reply::Empty,
-            LinkMethod::SnapshotOffer => Reply::There(read_offer_answer(content.get_as()?)?),
-            LinkMethod::SnapshotChunk | LinkMethod::SnapshotDone => {
-                Reply::Done(read_done(content.get_as()?)?)
-            }
-            LinkMethod::AllocateIds => Reply::Ids(read_ids_answer(content.get_as()?)?),
-        },
-        Some(Method::Info) => Reply::Info(read_store_info(content.get_as()?)?),
-        Some(Method::Statistics) => {
+        Some(Method::Link(method)) => read_link_reply(method, content)?,
+    };
+    Ok(reply)
+}
+
+fn read_admin_reply(method: AdminMethod, content: any_pointer::Reader<'_>) -> Result<Reply, ClientError> {
+    Ok(match method {
+        AdminMethod::Regions | AdminMethod::Split => Reply::Regions(read_regions_answer(content.get_as()?)?),
+        AdminMethod::Info => Reply::Info(read_store_info(content.get_as()?)?),
+        AdminMethod::Statistics => {
             let results: admin_capnp::admin::statistics_results::Reader<'_> = content.get_as()?;
             Reply::Statistics(crate::convert::text(results.get_text()?))
         }
-    };
-    Ok(reply)
+        AdminMethod::Stores => Reply::Stores(read_stores_answer(content.get_as()?)?),
+        AdminMethod::Join => Reply::Joined(read_join_answer(content.get_as()?)?),
+        AdminMethod::Announce | AdminMethod::TransferLeader => Reply::Done(read_done(content.get_as()?)?),
+        AdminMethod::ChangePeers | AdminMethod::Region => {
+            Reply::Region(read_region_answer(content.get_as()?)?)
+        }
+    })
+}
+
+fn read_link_reply(method: LinkMethod, content: any_pointer::Reader<'_>) -> Result<Reply, ClientError> {
+    Ok(match method {
+        LinkMethod::Messages | LinkMethod::SnapshotAbort => Reply::Empty,
+        LinkMethod::SnapshotOffer => Reply::There(read_offer_answer(content.get_as()?)?),
+        LinkMethod::SnapshotChunk | LinkMethod::SnapshotDone => Reply::Done(read_done(content.get_as()?)?),
+        LinkMethod::AllocateIds => Reply::Ids(read_ids_answer(content.get_as()?)?),
+    })
 }
 
 /// The one capability that an answer carries.

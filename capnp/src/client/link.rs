@@ -1,7 +1,7 @@
 //! The asking end of a link: one connection to one core of another store. It retries nothing.
 
 use super::connection::{self, Pending, Reply, Shared};
-use super::{CALL_WORDS, ClientError, capability, mismatch};
+use super::{CALL_WORDS, ClientError, capability, done, mismatch};
 use crate::convert::link::{
     offer_words, region_message_words, write_chunk, write_hello, write_key, write_messages, write_offer,
 };
@@ -129,13 +129,6 @@ impl LinkClient {
 pub(crate) fn taken(reply: Result<Reply, ClientError>) -> Result<(), ClientError> {
     match reply? {
         Reply::Empty => Ok(()),
-        other => Err(mismatch(&other)),
-    }
-}
-
-fn done(reply: Reply) -> Result<(), ClientError> {
-    match reply {
-        Reply::Done(done) => Ok(done?),
         other => Err(mismatch(&other)),
     }
 }

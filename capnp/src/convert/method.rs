@@ -26,14 +26,8 @@ pub(crate) enum Method {
     LoaderPut,
     /// `BulkLoader.done`.
     LoaderDone,
-    /// `Admin.regions`.
-    Regions,
-    /// `Admin.split`.
-    Split,
-    /// `Admin.info`.
-    Info,
-    /// `Admin.statistics`.
-    Statistics,
+    /// A method of `Admin`.
+    Admin(AdminMethod),
     /// A method of `Link`.
     Link(LinkMethod),
 }
@@ -68,6 +62,37 @@ impl RawMethod {
         Self::Scan,
         Self::CompareAndSwap,
         Self::GetTtl,
+    ];
+}
+
+/// A method of `Admin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminMethod {
+    Regions,
+    Split,
+    Info,
+    Statistics,
+    Stores,
+    Join,
+    Announce,
+    ChangePeers,
+    TransferLeader,
+    Region,
+}
+
+impl AdminMethod {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Regions,
+        Self::Split,
+        Self::Info,
+        Self::Statistics,
+        Self::Stores,
+        Self::Join,
+        Self::Announce,
+        Self::ChangePeers,
+        Self::TransferLeader,
+        Self::Region,
     ];
 }
 
@@ -111,10 +136,7 @@ impl Method {
             (PINION, 2) => Some(Self::PinionLink),
             (LOADER, 0) => Some(Self::LoaderPut),
             (LOADER, 1) => Some(Self::LoaderDone),
-            (ADMIN, 0) => Some(Self::Regions),
-            (ADMIN, 1) => Some(Self::Split),
-            (ADMIN, 2) => Some(Self::Info),
-            (ADMIN, 3) => Some(Self::Statistics),
+            (ADMIN, _) => AdminMethod::ALL.get(usize::from(method)).copied().map(Self::Admin),
             (LINK, _) => LinkMethod::ALL.get(usize::from(method)).copied().map(Self::Link),
             _ => None,
         }
@@ -130,10 +152,7 @@ impl Method {
             Self::BulkLoad => (RAW, 11),
             Self::LoaderPut => (LOADER, 0),
             Self::LoaderDone => (LOADER, 1),
-            Self::Regions => (ADMIN, 0),
-            Self::Split => (ADMIN, 1),
-            Self::Info => (ADMIN, 2),
-            Self::Statistics => (ADMIN, 3),
+            Self::Admin(method) => (ADMIN, number(&AdminMethod::ALL, &method)),
             Self::Link(method) => (LINK, number(&LinkMethod::ALL, &method)),
         }
     }
@@ -154,12 +173,9 @@ mod tests {
             Method::BulkLoad,
             Method::LoaderPut,
             Method::LoaderDone,
-            Method::Regions,
-            Method::Split,
-            Method::Info,
-            Method::Statistics,
         ];
-        for method in raw.into_iter().chain(link).chain(others) {
+        let admin = AdminMethod::ALL.map(Method::Admin);
+        for method in raw.into_iter().chain(link).chain(admin).chain(others) {
             let (interface, number) = method.numbers();
             assert_eq!(Method::of(interface, number), Some(method));
         }

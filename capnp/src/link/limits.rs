@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Limits of the sending end of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkLimits {
-    /// Bytes of a batch of messages at most; one message always fits. Default 1 MiB. Larger batches hold up what comes behind them, smaller ones
-    /// cost more calls. TiKV: `raft-msg-max-batch-size`.
+    /// Bytes of a batch of messages at most; one message always fits. Default 1 MiB. Larger batches hold up what comes behind them, smaller
+    /// ones cost more calls. TiKV: `raft-msg-max-batch-size`.
     pub batch_bytes_max: usize,
     /// Messages of a batch at most. Default 1,024; more than 16,384 the receiver refuses. Acts as the bound before it.
     pub batch_messages_max: usize,
@@ -17,8 +17,8 @@ pub struct LinkLimits {
     /// a small bound drops what a short pause of the network gathers, a large one takes memory for each store that is slow.
     /// TiKV: `raft-client-queue-size`.
     pub queue_bytes_max: usize,
-    /// Bytes of urgent messages that wait, and likewise of those under way, at most. Default 1 MiB: some 4,000 messages. With too few, heartbeats
-    /// of a core with many regions are dropped, and leaders lose their followers.
+    /// Bytes of urgent messages that wait, and likewise of those under way, at most. Default 1 MiB: some 3,000 messages. With too few,
+    /// heartbeats of a core with many regions are dropped, and leaders lose their followers.
     pub urgent_bytes_max: usize,
     /// Bytes of large messages under way at which no further ones are sent. Default 4 MiB; one batch more may go. Too few leave the network idle
     /// while answers travel, too many hold up urgent messages on a slow network. TCP: the congestion window.
@@ -29,8 +29,8 @@ pub struct LinkLimits {
     /// How long opening a connection may take, hello included. Default 2 s. Too short never reaches a store that is far, too long keeps
     /// messages waiting for one that is gone.
     pub connect_timeout: Duration,
-    /// How long a call of a snapshot, or for ids, may take. Default 30 s. Too short gives up while the other end verifies a large snapshot, too long
-    /// keeps the sender's slot for a store that is gone.
+    /// How long a call of a snapshot, or for ids, may take. Default 30 s. Too short gives up while the other end verifies a large snapshot,
+    /// too long keeps the sender's slot for a store that is gone.
     pub call_timeout: Duration,
     /// The first pause after a failure; each further failure doubles it. A pause lasts between half of this and the whole, by chance. Default
     /// 50 ms. Shorter ones burden a store that is starting, longer ones make a short trouble a long one.

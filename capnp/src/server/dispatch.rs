@@ -1,14 +1,12 @@
 //! What a connection does with each message of its peer, and how it answers.
 
 use super::ConnectionError;
+use super::admin::{AdminReply, AdminTask};
 use super::connection::Connection;
 use super::exports::{Grant, Target, grant_message};
 use super::link::{LinkReply, LinkTask};
 use super::work::{Answer, Loader, Task};
 use crate::convert::DecodeError;
-use crate::convert::admin::{
-    read_regions_request, read_split_request, write_regions_answer, write_store_info,
-};
 use crate::convert::answer::{answer_words, write_answer};
 use crate::convert::link::read_hello;
 use crate::convert::method::{Method, RawMethod};
@@ -16,7 +14,7 @@ use crate::convert::refusal::write_error;
 use crate::convert::region::read_family;
 use crate::convert::request::{read_pairs, read_request};
 use crate::frame::MessageReader;
-use crate::generated::{admin_capnp, raw_capnp};
+use crate::generated::raw_capnp;
 use crate::{LinkHello, RawCall, WireError, rpc};
 use capnp::any_pointer;
 use capnp_rpc::rpc_capnp::{call, disembargo, exception, message, message_target};
@@ -186,15 +184,7 @@ where
             (Target::Loader(loader), Some(Method::LoaderDone)) => {
                 Task::LoadDone { loader: loader.clone(), turn: loader.turn() }
             }
-            (Target::Admin, Some(Method::Regions)) => {
-                let (start, limit) = read_regions_request(params.get_as()?)?;
-                Task::Regions { start, limit }
-            }
-            (Target::Admin, Some(Method::Split)) => {
-                Task::Split { keys: read_split_request(params.get_as()?)? }
-            }
-            (Target::Admin, Some(Method::Info)) => Task::Info,
-            (Target::Admin, Some(Method::Statistics)) => Task::Statistics,
+            (Target::Admin, Some(Method::Admin(method))) => AdminTask::read(method, params)?,
             _ => return Err(capnp::Error::unimplemented("the capability has no such method".into()).into()),
         };
         self.start(question.id, question.bytes, task);
@@ -259,7 +249,7 @@ where
     fn refuse_call(&mut self, question: u32, method: Option<Method>, error: WireError) {
         let answer = match method {
             Some(Method::Raw(method)) => Answer::Raw(method, Err(error)),
-            Some(Method::Regions | Method::Split) => Answer::Regions(Err(error)),
+            Some(Method::Admin(method)) => AdminReply::refusal(method, error),
             Some(Method::PinionLink) => Answer::Link(LinkReply::Refused(error)),
             Some(Method::Link(method)) => LinkReply::refusal(method, error),
             _ => Answer::Chunk(Err(error)),
@@ -283,13 +273,8 @@ where
         let results = returned.init_results().get_content();
         match answer {
             Answer::Raw(method, answer) => write_answer(*method, answer, results),
-            Answer::Regions(answer) => write_regions_answer(results.init_as(), answer),
+            Answer::Admin(reply) => reply.write(results),
             Answer::Link(reply) => reply.write(results),
-            Answer::Info(info) => write_store_info(results.init_as(), info),
-            Answer::Statistics(text) => {
-                let mut builder: admin_capnp::admin::statistics_results::Builder<'_> = results.init_as();
-                builder.set_text(text.as_str());
-            }
             Answer::Load(answer) => {
                 let mut builder: raw_capnp::load_answer::Builder<'_> = results.init_as();
                 match answer {

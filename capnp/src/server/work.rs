@@ -1,11 +1,12 @@
 //! What a connection has in flight: calls to the services, each as one future.
 
 use super::Services;
+use super::admin::{AdminReply, AdminTask};
 use super::link::{LinkReply, LinkTask};
 use crate::convert::method::RawMethod;
 use crate::{
     AdminService, Atomicity, LinkService, Operations, RawAnswer, RawCall, RawReply, RawRequest, RawService,
-    RegionPage, StoreInfo, WireError,
+    WireError,
 };
 use pinion_runtime::mailbox::oneshot;
 use pinion_runtime::{Instant, now, sleep};
@@ -24,10 +25,7 @@ pub(super) enum Task {
     Raw { method: RawMethod, request: RawRequest },
     Chunk { loader: Rc<Loader>, turn: Turn, operations: Operations },
     LoadDone { loader: Rc<Loader>, turn: Turn },
-    Regions { start: Vec<u8>, limit: usize },
-    Split { keys: Vec<Vec<u8>> },
-    Info,
-    Statistics,
+    Admin(AdminTask),
     Link(LinkTask),
 }
 
@@ -36,9 +34,7 @@ pub(super) enum Answer {
     Raw(RawMethod, RawAnswer),
     Chunk(Result<(), WireError>),
     Load(Result<u64, WireError>),
-    Regions(Result<RegionPage, WireError>),
-    Info(StoreInfo),
-    Statistics(String),
+    Admin(AdminReply),
     Link(LinkReply),
 }
 
@@ -113,13 +109,7 @@ where
             turn.wait().await;
             Answer::Load(loader.outcome())
         }
-        Task::Regions { start, limit } => Answer::Regions(services.admin.regions(start, limit).await),
-        Task::Split { keys } => {
-            let regions = services.admin.split(keys).await;
-            Answer::Regions(regions.map(|regions| RegionPage { regions, resume: None }))
-        }
-        Task::Info => Answer::Info(services.admin.info()),
-        Task::Statistics => Answer::Statistics(services.admin.statistics().await),
+        Task::Admin(task) => Answer::Admin(task.run(&services.admin).await),
         Task::Link(task) => Answer::Link(task.run(&services.link).await),
     }
 }

@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 use pinion_capnp::{
-    AdminService, Atomicity, Context, OperationKind, Operations, Page, Pairs, RawAnswer, RawCall, RawReply,
-    RawRequest, RawService, RegionInfo, RegionPage, Remaining, Results, Scan, StoreInfo, WireError,
+    AdminService, Atomicity, Context, JoinRequest, Joined, OperationKind, Operations, Page, Pairs,
+    PeerChange, PeerChangeKind, RawAnswer, RawCall, RawReply, RawRequest, RawService, RegionInfo, RegionPage,
+    Remaining, Results, Scan, StoreInfo, StoreRecord, WireError,
 };
 use pinion_runtime::{Instant, now};
 use pinion_types::key::Zone;
@@ -43,6 +44,8 @@ struct Inner {
     running: Cell<usize>,
     /// What the next calls are refused with, if anything.
     refusals: RefCell<Vec<WireError>>,
+    /// The cluster's stores, each with the token that it joined with.
+    stores: RefCell<Vec<(u64, StoreRecord)>>,
 }
 
 /// A call that counts as running until it is dropped.
@@ -71,6 +74,7 @@ impl Memory {
             delay: Cell::default(),
             running: Cell::default(),
             refusals: RefCell::default(),
+            stores: RefCell::new(vec![(0, StoreRecord { id: STORE, ..StoreRecord::default() })]),
         }))
     }
 
@@ -104,6 +108,10 @@ impl Memory {
     fn write(&self, family: ColumnFamily, key: &[u8], value: &[u8], ttl: Option<Duration>) {
         let entry = Entry { value: Bytes::copy_from_slice(value), expires: ttl.map(|ttl| now() + ttl) };
         self.family(family).borrow_mut().insert(key.to_vec(), entry);
+    }
+
+    fn stores_now(&self) -> Vec<StoreRecord> {
+        self.0.stores.borrow().iter().map(|(_, record)| record.clone()).collect()
     }
 
     fn region_of(&self, key: &[u8]) -> RegionId {
@@ -316,5 +324,75 @@ impl AdminService for Memory {
 
     fn statistics(&self) -> impl Future<Output = String> + 'static {
         std::future::ready(format!("regions {}\n", self.0.regions.borrow().len()))
+    }
+
+    fn stores(&self) -> impl Future<Output = Result<Vec<StoreRecord>, WireError>> + 'static {
+        std::future::ready(Ok(self.stores_now()))
+    }
+
+    fn join(&self, request: JoinRequest) -> impl Future<Output = Result<Joined, WireError>> + 'static {
+        let mut stores = self.0.stores.borrow_mut();
+        let known = stores.iter().find(|(token, _)| *token == request.token).map(|(_, record)| record.id);
+        let store = known.unwrap_or(StoreId(stores.len() as u64 + 1));
+        if known.is_none() {
+            let record = StoreRecord { id: store, addresses: request.addresses, version: 1 };
+            stores.push((request.token, record));
+        }
+        drop(stores);
+        std::future::ready(Ok(Joined { cluster: 7, store, stores: self.stores_now() }))
+    }
+
+    fn announce(
+        &self,
+        store: StoreId,
+        addresses: Vec<String>,
+    ) -> impl Future<Output = Result<(), WireError>> + 'static {
+        let mut stores = self.0.stores.borrow_mut();
+        let record = stores.iter_mut().map(|(_, record)| record).find(|record| record.id == store);
+        let outcome = record.map(|record| {
+            record.addresses = addresses;
+            record.version += 1;
+        });
+        std::future::ready(outcome.ok_or_else(|| WireError::invalid("no such store")))
+    }
+
+    fn change_peers(
+        &self,
+        region: RegionId,
+        changes: Vec<PeerChange>,
+    ) -> impl Future<Output = Result<RegionInfo, WireError>> + 'static {
+        let mut regions = self.0.regions.borrow_mut();
+        let found = regions.iter_mut().find(|known| known.id == region);
+        let outcome = found.map(|region| {
+            for change in changes {
+                region.peers.retain(|peer| peer.store != change.store);
+                let role = match change.kind {
+                    PeerChangeKind::AddVoter => PeerRole::Voter,
+                    PeerChangeKind::AddLearner => PeerRole::Learner,
+                    PeerChangeKind::Remove => continue,
+                };
+                region.peers.push(Peer { id: PeerId(change.store.0 * 10), store: change.store, role });
+            }
+            let peers_pending = region.peers.iter().skip(1).map(|peer| peer.id).collect();
+            RegionInfo { region: region.clone(), peers_pending, is_leader: true, ..RegionInfo::default() }
+        });
+        std::future::ready(outcome.ok_or(WireError::RegionNotFound(region)))
+    }
+
+    fn transfer_leader(
+        &self,
+        region: RegionId,
+        to: StoreId,
+    ) -> impl Future<Output = Result<(), WireError>> + 'static {
+        let regions = self.0.regions.borrow();
+        let known = regions.iter().find(|known| known.id == region && known.peer_on(to).is_some());
+        std::future::ready(known.map(drop).ok_or(WireError::RegionNotFound(region)))
+    }
+
+    fn region(&self, stored_key: Vec<u8>) -> impl Future<Output = Result<RegionInfo, WireError>> + 'static {
+        let regions = self.0.regions.borrow();
+        let found = regions.iter().find(|region| region.contains(&stored_key)).cloned();
+        let info = found.map(|region| RegionInfo { region, ..RegionInfo::default() });
+        std::future::ready(info.ok_or_else(|| WireError::invalid("no region has this key")))
     }
 }
