@@ -112,13 +112,17 @@ impl Disk {
         }
     }
 
-    /// What was not synced is lost. A commit index alone need not be synced, and may go back as far as it likes.
-    pub(crate) fn crash(&mut self, dice: &mut Dice) {
+    /// What was not synced is lost. A commit index alone need not be synced, and may go back as far as it likes; true when
+    /// it does.
+    pub(crate) fn crash(&mut self, dice: &mut Dice) -> bool {
         self.hard_state = self.hard_state_synced;
-        if dice.percent(30) {
-            self.hard_state.commit = LogIndex(dice.below(self.hard_state.commit.0 + 1));
-        }
         self.is_slow = false;
+        let commit = self.hard_state.commit.0;
+        if commit == 0 || dice.percent(70) {
+            return false;
+        }
+        self.hard_state.commit = LogIndex(dice.below(commit));
+        true
     }
 
     /// Forgets entries that the checkpoint covers.

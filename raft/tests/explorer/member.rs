@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use pinion_raft::tracker::ProgressState;
 use pinion_raft::{
     APPEND_THREAD, APPLY_THREAD, ApplyAhead, ConfChange, ConfState, Config, Entry, History, LeaseConfig,
-    Level, Logger, Message, NO_PEER, RaftError, RawNode, Ready, Role, Snapshot, Status, testing,
+    Level, Logger, Message, MessageKind, NO_PEER, RaftError, RawNode, Ready, Role, Snapshot, Status, testing,
 };
 use pinion_types::{LogIndex, PeerId, Term};
 
+use crate::counts::Outcome;
 use crate::dice::Dice;
 use crate::disk::{Checkpoint, Disk, Shared};
 use crate::judge::{Judge, Verdict};
@@ -29,6 +31,7 @@ pub(crate) struct Seen {
     emitted: Option<(Term, LogIndex)>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Member {
     pub(crate) id: PeerId,
     pub(crate) disk: Rc<RefCell<Disk>>,
@@ -45,6 +48,8 @@ pub(crate) struct Member {
     applies: VecDeque<Message>,
     is_async: bool,
     has_run: bool,
+    /// Until when, by the time of the world, it certainly keeps what it may have promised before it started.
+    silent_until: u64,
 }
 
 /// Whether there is more than one member.
@@ -89,6 +94,7 @@ impl Member {
             applies: VecDeque::new(),
             is_async,
             has_run: false,
+            silent_until: 0,
         }
     }
 
@@ -115,13 +121,22 @@ impl Member {
         plan: &Plan,
         time: &Rc<Cell<u64>>,
         dice: &mut Dice,
-        judge: &Judge,
+        judge: &mut Judge,
     ) -> Verdict {
         judge.started(self.id, &self.disk.borrow())?;
+        let history = self.history();
+        let is_last = self.conf_state.voters == [self.id] && !has_company(&self.conf_state);
+        match history {
+            History::Alone if is_last => judge.outcomes.count(Outcome::StartedAlone),
+            History::Member if is_last => judge.outcomes.count(Outcome::StartedAsLast),
+            _ => {}
+        }
+        let silence = if plan.lease && history == History::Member { PROMISE.as_nanos() * 9 / 10 } else { 0 };
+        self.silent_until = time.get() + u64::try_from(silence).unwrap();
         let lease = plan.lease.then(|| LeaseConfig {
             promise: PROMISE,
             drift_max: PROMISE / 20,
-            history: self.history(),
+            history,
             clock: clock(time, dice, 20_000),
         });
         let mut timeouts = Dice::new(dice.number());
@@ -160,7 +175,9 @@ impl Member {
         self.applies.clear();
         self.node = None;
         self.is_paused = false;
-        self.disk.borrow_mut().crash(dice);
+        if self.disk.borrow_mut().crash(dice) {
+            judge.outcomes.count(Outcome::CommitIndexLost);
+        }
         let checkpoint = self.disk.borrow().checkpoint.clone();
         self.applied = checkpoint.index;
         self.conf_state = checkpoint.conf_state;
@@ -326,6 +343,34 @@ impl Member {
             self.applied = entry.index;
         }
         Ok(())
+    }
+
+    /// What a message is about to show.
+    pub(crate) fn foresee(&self, message: &Message, time: u64) -> Option<Outcome> {
+        let Status { role, hard_state, leader, progress, last_term, last_index, .. } =
+            self.node.as_ref()?.status();
+        let is_now = message.term == hard_state.term && !message.reject;
+        match message.kind {
+            MessageKind::Vote | MessageKind::PreVote => (leader == NO_PEER
+                && role != Role::Leader
+                && time < self.silent_until
+                && message.term > hard_state.term)
+                .then_some(Outcome::VoteRefusedAfterRestart),
+            MessageKind::VoteResponse => {
+                let own = [last_term.0.to_le_bytes(), last_index.0.to_le_bytes()].concat();
+                (is_now && role == Role::Candidate && message.context != own)
+                    .then_some(Outcome::VoteForLostLog)
+            }
+            MessageKind::AppendResponse => {
+                let progress = progress.get(message.from).filter(|_| is_now)?;
+                if message.index < progress.matched {
+                    return Some(Outcome::StaleAcknowledgement);
+                }
+                (progress.state == ProgressState::Replicate && progress.is_paused())
+                    .then_some(Outcome::WindowFull)
+            }
+            _ => None,
+        }
     }
 
     /// What it is and how far.

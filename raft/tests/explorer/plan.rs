@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pinion_raft::Config;
+use pinion_raft::{Config, ReadOnlyOption};
 use pinion_types::PeerId;
 
 use crate::dice::Dice;
@@ -120,6 +120,9 @@ pub(crate) struct Plan {
     batch_append: bool,
     message_bytes_max: u64,
     inflight_messages_max: usize,
+    inflight_bytes_max: u64,
+    /// Whether reads by index trust in ticks.
+    pub(crate) trusts_ticks: bool,
 }
 
 impl Plan {
@@ -133,6 +136,8 @@ impl Plan {
             weights.push((sum, *action));
         }
         let members = 3 + dice.below(5);
+        let check_quorum = dice.percent(60);
+        let message_bytes_max = dice.one_of(&[0, 30, 100, 1 << 20]);
         Self {
             members,
             founders: 1 + dice.below(members),
@@ -147,12 +152,14 @@ impl Plan {
             async_percent: dice.one_of(&[0, 50, 100]),
             weights,
             pre_vote: dice.percent(60),
-            check_quorum: dice.percent(60),
+            check_quorum,
             step_down_on_removal: dice.percent(80),
             disable_proposal_forwarding: dice.percent(30),
             batch_append: dice.percent(60),
-            message_bytes_max: dice.one_of(&[0, 30, 100, 1 << 20]),
+            message_bytes_max,
             inflight_messages_max: dice.place(6) + 1,
+            inflight_bytes_max: dice.one_of(&[0, 0, message_bytes_max.max(1), message_bytes_max + 20]),
+            trusts_ticks: check_quorum && dice.percent(15),
         }
     }
 
@@ -169,7 +176,13 @@ impl Plan {
             max_committed_size_per_ready: self.message_bytes_max + 20,
             max_uncommitted_entries_size: 400,
             max_inflight_messages: self.inflight_messages_max,
+            max_inflight_bytes: self.inflight_bytes_max,
             check_quorum: self.check_quorum,
+            read_only_option: if self.trusts_ticks {
+                ReadOnlyOption::LeaseBased
+            } else {
+                ReadOnlyOption::Safe
+            },
             pre_vote: self.pre_vote,
             disable_proposal_forwarding: self.disable_proposal_forwarding,
             step_down_on_removal: self.step_down_on_removal,

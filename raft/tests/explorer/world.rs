@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use pinion_raft::{
-    ConfChange, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Message, RawNode, Role,
+    ConfChange, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Message, MessageKind,
+    RaftError, RawNode, Role,
 };
 use pinion_types::{LogIndex, PeerId, Term};
 
-use crate::counts::Counts;
+use crate::counts::{Counts, Outcome};
 use crate::dice::Dice;
 use crate::disk::{Checkpoint, Disk, Shared};
 use crate::judge::{Judge, Verdict};
@@ -33,6 +34,8 @@ pub(crate) struct World {
     judge: Judge,
     commands: u64,
     out: Vec<Message>,
+    /// Who campaigned last because a leader asked it to.
+    campaign_of_transfer: Option<(Term, PeerId)>,
 }
 
 fn place_of(id: PeerId) -> usize {
@@ -52,7 +55,7 @@ impl World {
             had_company: has_company(&conf_state),
             conf_state,
         };
-        let judge = Judge::new(&founding);
+        let judge = Judge::new(&founding, !plan.trusts_ticks);
         let members = (1..=plan.members)
             .map(|id| {
                 let disk =
@@ -72,6 +75,7 @@ impl World {
             judge,
             commands: 0,
             out: Vec::new(),
+            campaign_of_transfer: None,
         }
     }
 
@@ -90,6 +94,7 @@ impl World {
                 step += 1;
             }
         }
+        counts.of_outcomes.add(&self.judge.outcomes);
         counts.steps += self.plan.steps;
         counts.commits += self.judge.committed().0;
         counts.terms += self.judge.last_leader().map_or(0, |(term, _)| term.0);
@@ -166,7 +171,7 @@ impl World {
     }
 
     fn start(&mut self, place: usize) -> Verdict {
-        self.members[place].start(&self.plan, &self.time, &mut self.dice, &self.judge)?;
+        self.members[place].start(&self.plan, &self.time, &mut self.dice, &mut self.judge)?;
         self.look_at(place)
     }
 
@@ -180,12 +185,15 @@ impl World {
     }
 
     fn judge_member(&mut self, place: usize) -> Verdict {
-        let Self { members, judge, .. } = self;
+        let Self { members, judge, campaign_of_transfer, .. } = self;
         let Some(node) = &members[place].node else { return Ok(()) };
         let (role, state, seen) = (node.soft_state().role, node.hard_state(), members[place].seen);
         let leads_in = (role == Role::Leader).then_some(state.term);
         let is_elected = leads_in.is_some() && leads_in != seen.led_in;
         if is_elected {
+            if *campaign_of_transfer == Some((state.term, node.id())) {
+                judge.outcomes.count(Outcome::TransferSucceeded);
+            }
             judge.elected(node, state.term, |id| {
                 members
                     .get(place_of(id))
@@ -212,6 +220,9 @@ impl World {
 
     fn send(&mut self) {
         while let Some(message) = self.out.pop() {
+            if message.kind == MessageKind::Vote && message.context.starts_with(b"CampaignTransfer") {
+                self.campaign_of_transfer = Some((message.term, message.from));
+            }
             if self.network.len() < NETWORK_MAX {
                 self.network.push_back(message);
             }
@@ -232,9 +243,12 @@ impl World {
             self.network.push_back(message);
             return Ok(false);
         }
-        if let Some(node) = self.node(to) {
-            // What is refused was late, or meant for what the member no longer is.
-            let _ = node.step(message);
+        let foreseen = self.members[to].foresee(&message, self.time.get());
+        let result = self.node(to).map(|node| node.step(message));
+        foreseen.iter().for_each(|outcome| self.judge.outcomes.count(*outcome));
+        // What is refused was late, or meant for what the member no longer is.
+        if let Some(Err(RaftError::Storage(_))) = result {
+            self.judge.outcomes.count(Outcome::TermUnreadable);
         }
         self.look_at(to)?;
         Ok(true)
