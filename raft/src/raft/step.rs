@@ -1,4 +1,47 @@
 //! What a message's term means, before its kind does.
+//!
+//! What becomes of a message that is late, hostile, or not for this node, in the order in which it is found out. *Refused*
+//! is an error of [`crate::RawNode::step`], and changes nothing but, from "of a lower term" on, the term and whom the
+//! node follows; *dropped* is without one; *answered* says that an answer goes out.
+//!
+//! | message | what happens |
+//! |---|---|
+//! | between a node and its storage; from no peer, this node or a storage thread | refused, `StepLocalMessage` |
+//! | a response of a peer that is no member | refused, `StepPeerNotFound` |
+//! | for another peer | refused, `InvalidMessage` |
+//! | append, heartbeat or snapshot in this term, while another is known to lead in it | refused, `InvalidMessage` |
+//! | request to campaign of a later term, or to a follower by another than its leader | refused, `InvalidMessage` |
+//! | no term where there must be one; a number beyond [`INDEX_MAX`]; responses of a storage | refused, `InvalidMessage` |
+//! | request for a vote whose log is of a later term than its election | refused, `InvalidMessage` |
+//! | append with a gap, or with terms that go back or beyond its own | refused, `InvalidMessage` |
+//! | snapshot without content, position, voters, or with more than 1024 members in a set | refused, `InvalidMessage` |
+//! | request for a vote in a later term, while a leader is heard of or may hold a lease | dropped |
+//! | of a lower term: append, heartbeat | answered if nothing else tells the sender, else dropped |
+//! | of a lower term: request for a vote | answered with a no if nothing else tells the sender, else dropped |
+//! | of a lower term: request for a pre-vote | answered with a no |
+//! | of a lower term: anything else | dropped |
+//! | request for a vote that is already given, for a log that is behind, or of a lower priority | answered with a no |
+//! | vote or pre-vote to who does not wait for it, or for another log than the candidate's | dropped |
+//! | proposal or read without a leader | refused, `ProposalDropped` or `ReadDropped` |
+//! | proposal that is empty, beyond a limit, during a transfer, or to a leader that was removed | refused, `ProposalDropped` |
+//! | proposal of a change that can't be read | refused, `ConfChange` |
+//! | proposal of a change that does not fit | an empty entry takes its place |
+//! | read beyond the limit of those that wait | refused, `ReadDropped` |
+//! | append below the commit index | answered with the commit index |
+//! | append that does not connect to the log | answered with a hint |
+//! | append or snapshot that needs a term which can't be read | refused, `Storage` |
+//! | heartbeat with a commit index beyond the log | refused, `InvalidMessage` |
+//! | snapshot at or below the commit index, or whose configuration lacks this node | answered with the commit index |
+//! | snapshot whose configuration contradicts itself | refused, `ConfChange` |
+//! | append, heartbeat or snapshot to the leader of the term itself | refused, see above |
+//! | acknowledgement of what is beyond the leader's log | refused, `InvalidMessage` |
+//! | acknowledgement or rejection of what is acknowledged already | dropped, but its sender counts as active |
+//! | answer to a heartbeat that was never sent, by its lease | refused, `InvalidMessage` |
+//! | answer to a read that does not wait | dropped |
+//! | read index for a follower that did not ask | handed out with its context, for the driver to ignore |
+//! | transfer without a leader, to a learner, or to a peer that is no member | dropped |
+//! | request to campaign to a candidate, a leader, or who may not campaign | dropped |
+//! | anything else that the role has no use for | dropped |
 
 use pinion_types::{LogIndex, PeerId, Term};
 
