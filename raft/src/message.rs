@@ -173,8 +173,9 @@ pub enum MessageKind {
     /// Everything up to `index` is durable; or, with `reject`, the log does not match at `index`, and `reject_hint` and
     /// `log_term` say where to try next. Of a higher term and otherwise empty: the receiver's term is over.
     AppendResponse,
-    /// A candidate, whose log ends at `index` of `log_term`, asks for a vote. `context` says if the leader sent it, and
-    /// `lease` what that leader has given up.
+    /// A candidate, whose log ends at `index` of `log_term`, asks for a vote. `context` begins with `CampaignTransfer` if the
+    /// leader sent it, when `lease` is what that leader has given up, and names the last entry that the candidate knows to
+    /// be committed, as in [`MessageKind::VoteResponse`]: a voter that can't be elected may not have heard that it can.
     Vote,
     /// A vote for the candidate with the log whose last entry `context` names; one for another log does not count. Or,
     /// with `reject`, none: who refuses and can't lead itself names the last entry that it knows to be committed, since the

@@ -130,6 +130,35 @@ fn a_removed_member_tells_what_is_committed_when_it_refuses() {
     assert_eq!(candidate.hard_state().commit, LogIndex(3));
 }
 
+#[test]
+fn a_learner_with_a_longer_log_hears_from_a_candidate_that_it_votes() {
+    let learner = ConfState { voters: vec![PeerId(1)], learners: vec![PeerId(2)], ..ConfState::default() };
+    let change = ConfChange::simple(ConfChangeKind::AddVoter, PeerId(2));
+    let promoted =
+        Entry { term: Term(1), index: LogIndex(1), kind: change.entry_kind, data: change.encode().unwrap() };
+    let stored = |state: ConfState, commit, more: bool| {
+        let storage = MemoryStorage::new();
+        storage.set_conf_state(state);
+        storage.append(std::slice::from_ref(&promoted)).unwrap();
+        if more {
+            let last = Entry { term: Term(1), index: LogIndex(2), ..Entry::default() };
+            storage.append(&[last]).unwrap();
+        }
+        storage.set_hard_state(HardState { term: Term(1), commit: LogIndex(commit), ..HardState::default() });
+        storage
+    };
+    let both = ConfState { voters: vec![PeerId(1), PeerId(2)], ..ConfState::default() };
+    let config = Config { pre_vote: false, applied: LogIndex(1), ..Config::new(PeerId(1)) };
+    let mut candidate = RawNode::new(config, stored(both, 1, false)).unwrap();
+    candidate.campaign();
+    let request = messages(&mut candidate).remove(0);
+
+    let mut voter = RawNode::new(Config::new(PeerId(2)), stored(learner, 0, true)).unwrap();
+    voter.step(request).unwrap();
+    assert!(messages(&mut voter)[0].reject, "its log is longer");
+    assert_eq!(voter.hard_state().commit, LogIndex(1), "its promotion is to be applied");
+}
+
 /// A clock that the test turns, in milliseconds.
 fn lease(time: &Rc<Cell<u64>>) -> LeaseConfig {
     let time = Rc::clone(time);

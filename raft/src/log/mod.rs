@@ -39,7 +39,7 @@ impl EntryId {
     }
 
     /// From the context of a message; nothing if it holds something else.
-    pub(crate) fn from_context(context: &Bytes) -> Option<Self> {
+    pub(crate) fn from_context(context: &[u8]) -> Option<Self> {
         if context.is_empty() {
             return Some(Self::default());
         }

@@ -25,8 +25,21 @@ pub(crate) enum Campaign {
 }
 
 impl Campaign {
-    /// Marks a vote request that the leader has asked for.
-    pub(crate) const TRANSFER_CONTEXT: &'static [u8] = b"CampaignTransfer";
+    /// Begins the context of a vote request that the leader has asked for. It is none of an entry, whose term it would be.
+    const TRANSFER_CONTEXT: &'static [u8] = b"CampaignTransfer";
+
+    /// Whether the leader has asked for the election of this request.
+    pub(crate) fn is_transfer(request: &Message) -> bool {
+        request.context.starts_with(Self::TRANSFER_CONTEXT)
+    }
+
+    /// The context of a request: whether the leader has asked for it, and what the candidate knows to be committed.
+    fn to_context(self, known: EntryId) -> Bytes {
+        match self {
+            Self::Transfer(_) => Bytes::from([Self::TRANSFER_CONTEXT, &known.to_context()].concat()),
+            Self::PreElection | Self::Election => known.to_context(),
+        }
+    }
 }
 
 impl<S: Storage> Raft<S> {
@@ -109,10 +122,8 @@ impl<S: Storage> Raft<S> {
             self.become_candidate();
             (MessageKind::Vote, MessageKind::VoteResponse, self.term)
         };
-        let (context, lease) = match campaign {
-            Campaign::Transfer(stamp) => (Bytes::from_static(Campaign::TRANSFER_CONTEXT), stamp),
-            Campaign::PreElection | Campaign::Election => (Bytes::new(), 0),
-        };
+        let lease = if let Campaign::Transfer(stamp) = campaign { stamp } else { 0 };
+        let request_context = campaign.to_context(self.known_committed());
         let last = self.log.last();
         for id in self.tracker.configuration.voters.ids().ids() {
             if *id == self.id {
@@ -137,7 +148,7 @@ impl<S: Storage> Raft<S> {
                 log_term: last.term,
                 index: last.index,
                 priority: self.settings.priority,
-                context: context.clone(),
+                context: request_context.clone(),
                 lease,
                 ..Message::default()
             });
@@ -156,7 +167,7 @@ impl<S: Storage> Raft<S> {
         let preferred = theirs != last
             || self.settings.priority <= message.priority
             || !self.promotable()
-            || message.context == Campaign::TRANSFER_CONTEXT;
+            || Campaign::is_transfer(message);
         if !can_vote || !preferred || !self.log.is_up_to_date(theirs) || self.keeps_promise_to_refuse(message)
         {
             return self.refuse_vote(message);
@@ -178,7 +189,7 @@ impl<S: Storage> Raft<S> {
     /// Whether somebody may hold a lease that depends on this node's not voting now.
     pub(super) fn keeps_promise_to_refuse(&self, message: &Message) -> bool {
         let Some(lease) = &self.lease else { return false };
-        if message.kind == MessageKind::Vote && message.context == Campaign::TRANSFER_CONTEXT {
+        if message.kind == MessageKind::Vote && Campaign::is_transfer(message) {
             // The leader that asked for it led in the term before.
             return !lease.may_vote_for_transfer(Term(message.term.0.saturating_sub(1)), message.lease);
         }
@@ -195,10 +206,28 @@ impl<S: Storage> Raft<S> {
         // Before the first term there is none to tell; that of the request is the least that serves.
         let term = if self.term.0 == 0 { message.term } else { self.term };
         // A removed member may have a longer log than those that remain, and they may not have heard that its removal is
-        // committed: it can't be elected, and they can't without it. TiKV's raft tells it in each refusal.
-        let index = if self.promotable() { LogIndex(0) } else { self.log.committed };
-        let context = EntryId { term: self.log.term_or_zero(index), index }.to_context();
+        // committed: it can't be elected, and they can't without it. The other way round a learner with a longer log may
+        // not have heard that it has become a voter. TiKV's raft tells what is committed with each request and refusal.
+        let context = if self.promotable() {
+            Bytes::new()
+        } else {
+            self.commit_by_request(message);
+            self.known_committed().to_context()
+        };
         self.send(Message { kind, to: message.from, term, reject: true, context, ..Message::default() });
+    }
+
+    fn known_committed(&self) -> EntryId {
+        let index = self.log.committed;
+        EntryId { term: self.log.term_or_zero(index), index }
+    }
+
+    fn commit_by_request(&mut self, request: &Message) {
+        let context = &request.context[..];
+        let known = context.strip_prefix(Campaign::TRANSFER_CONTEXT).unwrap_or(context);
+        if let Some(known) = EntryId::from_context(known) {
+            self.log.maybe_commit(known);
+        }
     }
 
     /// What is committed is so for everybody who has it.

@@ -136,7 +136,7 @@ impl<S: Storage> Raft<S> {
             );
             return true;
         }
-        if message.context == Campaign::TRANSFER_CONTEXT || !self.hears_from_leader() {
+        if Campaign::is_transfer(message) || !self.hears_from_leader() {
             return false;
         }
         let last = self.log.last();
