@@ -1,5 +1,7 @@
 //! What an administrator asks: the list of regions, splits, who the store is.
 
+use crate::book::StoreEntry;
+use crate::cluster::{ClusterCall, ClusterReply};
 use crate::command::NewRegion;
 use crate::core::Shard;
 use crate::error::ShardError;
@@ -7,17 +9,21 @@ use crate::message::Message;
 use crate::meta::Meta;
 use crate::peer::{Applying, Outcome, Peer, Proposal};
 use crate::{checks, service};
-use pinion_capnp::{AdminService, RegionInfo, RegionPage, StoreInfo, WireError};
+use pinion_capnp::{
+    AdminService, JoinRequest, Joined, PeerChange, RegionInfo, RegionPage, StoreInfo, StoreRecord, WireError,
+};
 use pinion_engine::NewTree;
 use pinion_runtime::Instant;
 use pinion_runtime::mailbox::{SendError, oneshot};
 use pinion_types::key::Zone;
-use pinion_types::{CoreId, LogIndex, PeerId, Region, RegionId, Term};
+use pinion_types::{CoreId, LogIndex, PeerId, Region, RegionId, StoreId, Term};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// Entries behind which a follower counts as pending.
+const PENDING_LAG: u64 = 1000;
 /// Keys of one split call.
 const SPLIT_KEYS_MAX: usize = 256;
 /// Leaders answer the split of regions that are moving after this long.
@@ -77,6 +83,75 @@ impl AdminService for StoreAdmin {
         let shard = self.shard.clone();
         async move { shard.statistics() }
     }
+
+    fn stores(&self) -> impl Future<Output = Result<Vec<StoreRecord>, WireError>> + 'static {
+        let shard = self.shard.clone();
+        async move { shard.all_stores().await }
+    }
+
+    fn join(&self, request: JoinRequest) -> impl Future<Output = Result<Joined, WireError>> + 'static {
+        let shard = self.shard.clone();
+        async move {
+            let JoinRequest { token, addresses } = request;
+            let store = match shard.cluster_anywhere(ClusterCall::Join { token, addresses }).await? {
+                ClusterReply::Joined(store) => store,
+                _ => return Err(WireError::Internal("a join was answered with something else".to_owned())),
+            };
+            Ok(Joined { cluster: shard.0.cluster, store, stores: shard.all_stores().await? })
+        }
+    }
+
+    fn announce(
+        &self,
+        store: StoreId,
+        addresses: Vec<String>,
+    ) -> impl Future<Output = Result<(), WireError>> + 'static {
+        let shard = self.shard.clone();
+        async move { shard.cluster_anywhere(ClusterCall::Announce { store, addresses }).await.map(drop) }
+    }
+
+    fn change_peers(
+        &self,
+        region: RegionId,
+        changes: Vec<PeerChange>,
+    ) -> impl Future<Output = Result<RegionInfo, WireError>> + 'static {
+        let shard = self.shard.clone();
+        async move {
+            let core = shard.core_of(region);
+            if core == shard.0.core {
+                return shard.change_peers_here(region, &changes).await;
+            }
+            let (answer, receiver) = oneshot::channel();
+            shard.ask(core, Message::ChangeMembers { region, changes, answer })?;
+            receiver.await.map_err(|_| WireError::ShuttingDown)?
+        }
+    }
+
+    fn transfer_leader(
+        &self,
+        region: RegionId,
+        to: StoreId,
+    ) -> impl Future<Output = Result<(), WireError>> + 'static {
+        let shard = self.shard.clone();
+        async move {
+            let core = shard.core_of(region);
+            if core == shard.0.core {
+                return shard.transfer_leader(region, to).await;
+            }
+            let (answer, receiver) = oneshot::channel();
+            shard.ask(core, Message::Transfer { region, to, answer })?;
+            receiver.await.map_err(|_| WireError::ShuttingDown)?
+        }
+    }
+
+    fn region(&self, stored_key: Vec<u8>) -> impl Future<Output = Result<RegionInfo, WireError>> + 'static {
+        let shard = self.shard.clone();
+        async move {
+            let regions = shard.all_regions().await?;
+            let found = regions.into_iter().find(|info| info.region.contains(&stored_key));
+            found.ok_or(WireError::RegionNotFound(RegionId(0)))
+        }
+    }
 }
 
 impl Shard {
@@ -96,6 +171,33 @@ impl Shard {
         ];
         lines.sort();
         lines.join("\n") + "\n"
+    }
+
+    /// Every store of the cluster, in the order of their ids; as far as this store knows where nobody can be asked.
+    async fn all_stores(&self) -> Result<Vec<StoreRecord>, WireError> {
+        if let Ok(ClusterReply::Stores(entries)) = self.cluster_call(ClusterCall::Stores).await {
+            let record = |(id, entry): (StoreId, StoreEntry)| StoreRecord {
+                id,
+                addresses: entry.addresses,
+                version: entry.version,
+            };
+            return Ok(entries.into_iter().map(record).collect());
+        }
+        let mut records = self.0.links.records();
+        records.push(StoreRecord { id: self.0.store, addresses: self.own_addresses(), version: 0 });
+        records.sort_by_key(|record| record.id);
+        Ok(records)
+    }
+
+    /// Changes the members of a region of this core.
+    pub(crate) async fn change_peers_here(
+        &self,
+        region: RegionId,
+        changes: &[PeerChange],
+    ) -> Result<RegionInfo, WireError> {
+        self.change_members(region, changes).await?;
+        let peer = self.peer(region).ok_or(WireError::RegionNotFound(region))?;
+        Ok(self.describe_peer(&peer))
     }
 
     /// Every region of the store, in the order of their keys.
@@ -123,12 +225,12 @@ impl Shard {
         RegionInfo {
             region: peer.region().clone(),
             core: self.0.core,
-            leader: peer.is_leader().then(|| peer.peer()),
+            leader: peer.leader(),
             term: peer.term(),
             applied: peer.tree().applied().0,
             approximate_size_bytes: bytes,
             approximate_keys: keys,
-            peers_pending: Vec::new(),
+            peers_pending: peer.lagging(PENDING_LAG),
             is_leader: peer.is_leader(),
         }
     }

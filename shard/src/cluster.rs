@@ -93,7 +93,7 @@ impl Shard {
                     Err(WireError::Internal("a call for ids was answered with something else".to_owned()))
                 }
                 Err(WireError::NotLeader { leader: Some(leader), .. }) if leader.store != self.0.store => {
-                    self.0.links.allocate_ids(leader.store, count).await
+                    self.ask_for_ids(leader.store, count).await
                 }
                 Err(WireError::RegionNotFound(_)) => self.allocate_elsewhere(count).await,
                 Err(error) => Err(error),
@@ -111,7 +111,7 @@ impl Shard {
     async fn allocate_elsewhere(&self, count: u64) -> Result<u64, WireError> {
         let mut refused = WireError::RegionNotFound(RegionId(0));
         for store in self.0.links.stores() {
-            match self.0.links.allocate_ids(store, count).await {
+            match self.ask_for_ids(store, count).await {
                 Ok(first) => return Ok(first),
                 Err(error) => refused = error,
             }

@@ -14,6 +14,7 @@ use crate::links::Links;
 use crate::message::Message;
 use crate::peer::{Peer, Persist, Proposal, Slow, Turn};
 use crate::router::{Route, Router};
+use crate::snapshots::Incoming;
 use crate::structures::Tombstone;
 use pinion_engine::Engine;
 use pinion_engine::log::{Durability, Ticket};
@@ -48,6 +49,10 @@ pub struct ShardLimits {
     pub log_bytes_max: u64,
     /// Bytes of a scan's answer.
     pub scan_bytes_max: usize,
+    /// Bytes a second of each region snapshot that the core sends; 0 is no bound. Default 100 MB. Too small: a new peer, or one that
+    /// was away for long, takes long to be of use. Too large: the disk and the network are busy with it when callers need them.
+    /// Counterpart: TiKV's `snap-io-max-bytes-per-sec`.
+    pub snapshot_bytes_per_second: u64,
     /// How fast regions notice that a leader is gone.
     pub raft: RaftTiming,
 }
@@ -106,6 +111,10 @@ pub(crate) struct Inner {
     pub(crate) tombstones: RefCell<HashMap<RegionId, Tombstone>>,
     /// Regions whose peer is being made or deleted.
     pub(crate) in_transition: RefCell<HashSet<RegionId>>,
+    /// Snapshots on their way in.
+    pub(crate) incoming: RefCell<Vec<Incoming>>,
+    /// How many are on their way out.
+    pub(crate) sending: Cell<usize>,
     peers: RefCell<HashMap<RegionId, Rc<Peer>>>,
     /// Peers that have something to propose or to write.
     queue: RefCell<Vec<Rc<Peer>>>,
@@ -138,6 +147,8 @@ impl Shard {
             links: Links::default(),
             tombstones: RefCell::new(parts.tombstones),
             in_transition: RefCell::default(),
+            incoming: RefCell::default(),
+            sending: Cell::new(0),
             peers: RefCell::default(),
             queue: RefCell::default(),
             work: Event::default(),
@@ -193,7 +204,7 @@ impl Shard {
         self.persist(parts);
         for peer in queue {
             self.apply(&peer);
-            if peer.has_work() && !peer.is_gone() {
+            if peer.has_work() && peer.takes_turns() {
                 self.enqueue(&peer);
             }
         }
@@ -213,7 +224,7 @@ impl Shard {
         peer: &Rc<Peer>,
         take: impl FnOnce(&Peer) -> Option<Turn>,
     ) -> Option<(Rc<Peer>, Persist)> {
-        if peer.is_gone() {
+        if peer.is_gone() || peer.is_installing() {
             return None;
         }
         let Turn { persist, messages } = take(peer)?;
@@ -230,11 +241,20 @@ impl Shard {
                 }
             });
         }
-        persist.map(|persist| (peer.clone(), persist))
+        if peer.snapshots().begin() {
+            self.make_snapshot(peer);
+        }
+        match persist? {
+            persist if persist.snapshot().is_some() => {
+                self.install_snapshot(peer, persist);
+                None
+            }
+            persist => Some((peer.clone(), persist)),
+        }
     }
 
     /// Gives a turn's records to the log in one append; when they are durable the peers go on.
-    fn persist(&self, parts: Vec<(Rc<Peer>, Persist)>) {
+    pub(crate) fn persist(&self, parts: Vec<(Rc<Peer>, Persist)>) {
         if parts.is_empty() {
             return;
         }
@@ -288,14 +308,14 @@ impl Shard {
         let part = self.take_from(peer, Peer::take_ready);
         self.persist(part.into_iter().collect());
         self.apply(peer);
-        if peer.has_work() && !peer.is_gone() {
+        if peer.has_work() && peer.takes_turns() {
             self.enqueue(peer);
         }
     }
 
     /// Applies a peer's committed entries. An entry that must wait for the disk goes on in a task of its own.
     pub(crate) fn apply(&self, peer: &Rc<Peer>) {
-        if peer.is_gone() {
+        if peer.is_gone() || peer.is_installing() {
             return;
         }
         match peer.apply_queued() {
@@ -333,7 +353,7 @@ impl Shard {
                 let rests = peer.is_alone() && peer.is_leader();
                 if !rests && !peer.is_deaf() {
                     peer.tick();
-                    if peer.has_work() {
+                    if peer.has_work() && peer.takes_turns() {
                         self.enqueue(&peer);
                     }
                 }

@@ -5,7 +5,7 @@
 //! - `peer`: one region's replica: propose, apply, read;
 //! - [`service`] and [`admin`]: what callers and administrators ask;
 //! - [`router`], `message`, [`relocate`]: between the cores of a store;
-//! - `messages`, `links`, [`membership`]: between stores; `cluster` and `book`: what concerns all of them;
+//! - `messages`, `links`, `incoming`, [`membership`], `snapshots`: between stores; `steward`: what a store sees to by itself; `cluster` and `book`: what concerns all of them;
 //! - [`command`], [`value`], [`meta`], [`structures`], [`identity`]: formats.
 //!
 //! Never here: an answer before the entry is applied; a call that waits for another core's lock; a queue without a bound.
@@ -20,6 +20,7 @@ pub mod core;
 pub mod error;
 mod event;
 pub mod identity;
+mod incoming;
 mod links;
 pub mod membership;
 mod message;
@@ -30,8 +31,10 @@ mod peer;
 pub mod relocate;
 pub mod router;
 pub mod service;
+mod snapshots;
 pub mod stamp;
 pub mod start;
+mod steward;
 mod storage;
 pub mod structures;
 pub mod value;

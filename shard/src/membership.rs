@@ -7,7 +7,7 @@
 use crate::core::Shard;
 use crate::error::ShardError;
 use crate::peer::{Applying, Change, Outcome, Peer, Proposal};
-use pinion_capnp::WireError;
+use pinion_capnp::{PeerChange, PeerChangeKind, WireError};
 use pinion_raft::{ConfChange, ConfChangeKind, ConfChangeSingle, ConfChangeTransition};
 use pinion_types::{PeerId, PeerRole, Region, RegionId, StoreId};
 use std::rc::Rc;
@@ -26,17 +26,6 @@ const TRANSFER_WAIT: Duration = Duration::from_millis(5);
 const CHANGES_MAX: usize = 16;
 /// When a caller should come back while other changes are under way.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-
-/// What is to become of a store's peer of a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// A voter.
-    Voter,
-    /// A learner.
-    Learner,
-    /// Nothing: the peer is to be removed.
-    Gone,
-}
 
 impl Shard {
     /// Applies a change of members.
@@ -65,12 +54,14 @@ impl Shard {
     pub(crate) async fn change_members(
         &self,
         region: RegionId,
-        wishes: &[(StoreId, Wish)],
+        wishes: &[PeerChange],
     ) -> Result<(), WireError> {
         let peer = self.leading(region)?;
         check_wishes(&peer.region(), wishes)?;
+        self.check_stores(wishes)?;
         self.check_quorum_remains(&peer, wishes)?;
-        let is_to_go = |wish: &(StoreId, Wish)| wish.0 == self.0.store && wish.1 != Wish::Voter;
+        let is_to_go =
+            |wish: &PeerChange| wish.store == self.0.store && wish.kind != PeerChangeKind::AddVoter;
         if wishes.iter().any(is_to_go) {
             // Whoever leads next is asked again by the caller.
             self.hand_over_to_any(&peer, wishes).await?;
@@ -78,16 +69,32 @@ impl Shard {
         }
         let newcomers: Vec<StoreId> = wishes
             .iter()
-            .filter(|(store, wish)| *wish != Wish::Gone && peer.region().peer_on(*store).is_none())
-            .map(|(store, _)| *store)
+            .filter(|wish| wish.kind != PeerChangeKind::Remove && peer.region().peer_on(wish.store).is_none())
+            .map(|wish| wish.store)
             .collect();
         for store in newcomers {
-            self.change_once(&peer, &[(store, Wish::Learner)]).await?;
+            let learner = PeerChange { store, kind: PeerChangeKind::AddLearner };
+            self.change_once(&peer, &[learner]).await?;
         }
-        let voters: Vec<StoreId> =
-            wishes.iter().filter(|(_, wish)| *wish == Wish::Voter).map(|(store, _)| *store).collect();
+        let voters: Vec<StoreId> = wishes
+            .iter()
+            .filter(|wish| wish.kind == PeerChangeKind::AddVoter)
+            .map(|wish| wish.store)
+            .collect();
         self.wait_for_learners(&peer, &voters).await?;
         self.change_once(&peer, wishes).await
+    }
+
+    /// Refuses peers on stores that nobody knows.
+    fn check_stores(&self, wishes: &[PeerChange]) -> Result<(), WireError> {
+        let known = self.0.links.stores();
+        let is_known = |store| store == self.0.store || known.contains(&store);
+        match wishes.iter().find(|wish| !is_known(wish.store)) {
+            Some(wish) => {
+                Err(WireError::invalid(format!("there is no store {} in this cluster", wish.store)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The peer of a region that this core leads.
@@ -103,17 +110,17 @@ impl Shard {
     }
 
     /// Proposes what of the wishes is not so yet, as one change, and waits until it is applied.
-    async fn change_once(&self, peer: &Rc<Peer>, wishes: &[(StoreId, Wish)]) -> Result<(), WireError> {
+    async fn change_once(&self, peer: &Rc<Peer>, wishes: &[PeerChange]) -> Result<(), WireError> {
         let (epoch, mut changes, mut seats) = (peer.region().epoch, Vec::new(), Vec::new());
-        for (store, wish) in wishes {
+        for PeerChange { store, kind } in wishes {
             let there = peer.region().peer_on(*store);
-            let kind = match (wish, there.map(|there| there.role)) {
-                (Wish::Voter, Some(PeerRole::Voter))
-                | (Wish::Learner, Some(PeerRole::Learner))
-                | (Wish::Gone, None) => continue,
-                (Wish::Voter, _) => ConfChangeKind::AddVoter,
-                (Wish::Learner, _) => ConfChangeKind::AddLearner,
-                (Wish::Gone, _) => ConfChangeKind::Remove,
+            let kind = match (kind, there.map(|there| there.role)) {
+                (PeerChangeKind::AddVoter, Some(PeerRole::Voter))
+                | (PeerChangeKind::AddLearner, Some(PeerRole::Learner))
+                | (PeerChangeKind::Remove, None) => continue,
+                (PeerChangeKind::AddVoter, _) => ConfChangeKind::AddVoter,
+                (PeerChangeKind::AddLearner, _) => ConfChangeKind::AddLearner,
+                (PeerChangeKind::Remove, _) => ConfChangeKind::Remove,
             };
             let id = match there {
                 Some(there) => there.id,
@@ -166,7 +173,7 @@ impl Shard {
     }
 
     /// Refuses a change after which the voters that can be reached would be no quorum.
-    fn check_quorum_remains(&self, peer: &Peer, wishes: &[(StoreId, Wish)]) -> Result<(), WireError> {
+    fn check_quorum_remains(&self, peer: &Peer, wishes: &[PeerChange]) -> Result<(), WireError> {
         let region = peer.region();
         let mut voters: Vec<StoreId> = region
             .peers
@@ -174,9 +181,9 @@ impl Shard {
             .filter(|member| member.role.is_voter_incoming())
             .map(|member| member.store)
             .collect();
-        for (store, wish) in wishes {
+        for PeerChange { store, kind } in wishes {
             voters.retain(|voter| voter != store);
-            if *wish == Wish::Voter {
+            if *kind == PeerChangeKind::AddVoter {
                 voters.push(*store);
             }
         }
@@ -197,12 +204,12 @@ impl Shard {
         Ok(())
     }
 
-    async fn hand_over_to_any(&self, peer: &Rc<Peer>, wishes: &[(StoreId, Wish)]) -> Result<(), WireError> {
+    async fn hand_over_to_any(&self, peer: &Rc<Peer>, wishes: &[PeerChange]) -> Result<(), WireError> {
         let stays = |member: &&pinion_types::Peer| {
-            let wish = wishes.iter().find(|(store, _)| *store == member.store).map(|(_, wish)| *wish);
+            let wish = wishes.iter().find(|wish| wish.store == member.store);
             member.store != self.0.store
                 && member.role == PeerRole::Voter
-                && wish.is_none_or(|wish| wish == Wish::Voter)
+                && wish.is_none_or(|wish| wish.kind == PeerChangeKind::AddVoter)
         };
         let lost = peer.unreachable();
         let to = peer.region().peers.iter().filter(stays).find(|member| !lost.contains(&member.id)).copied();
@@ -243,18 +250,18 @@ impl Shard {
     }
 }
 
-fn check_wishes(region: &Region, wishes: &[(StoreId, Wish)]) -> Result<(), WireError> {
+fn check_wishes(region: &Region, wishes: &[PeerChange]) -> Result<(), WireError> {
     if wishes.is_empty() || wishes.len() > CHANGES_MAX {
         return Err(WireError::invalid(format!(
             "1 to {CHANGES_MAX} changes at a time, not {}",
             wishes.len()
         )));
     }
-    for (place, (store, wish)) in wishes.iter().enumerate() {
-        if wishes[..place].iter().any(|(other, _)| other == store) {
+    for (place, PeerChange { store, kind }) in wishes.iter().enumerate() {
+        if wishes[..place].iter().any(|other| other.store == *store) {
             return Err(WireError::invalid(format!("store {store} is named twice")));
         }
-        if *wish == Wish::Gone && region.peer_on(*store).is_none() {
+        if *kind == PeerChangeKind::Remove && region.peer_on(*store).is_none() {
             return Err(WireError::invalid(format!("region {} has no peer on store {store}", region.id)));
         }
     }

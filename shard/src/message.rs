@@ -5,10 +5,10 @@ use crate::relocate::Luggage;
 use crate::router::Route;
 use crate::structures::Tombstone;
 use bytes::Bytes;
-use pinion_capnp::link::RegionMessage;
-use pinion_capnp::{RawAnswer, RawRequest, RegionInfo, WireError};
+use pinion_capnp::link::{RegionMessage, SnapshotChunk, SnapshotKey, SnapshotOffer};
+use pinion_capnp::{PeerChange, RawAnswer, RawRequest, RegionInfo, StoreRecord, WireError};
 use pinion_runtime::mailbox::oneshot;
-use pinion_types::{CoreId, RegionId};
+use pinion_types::{CoreId, RegionId, StoreId};
 
 /// A message between two cores.
 pub(crate) enum Message {
@@ -32,12 +32,36 @@ pub(crate) enum Message {
     MoveIn { luggage: Box<Luggage>, answer: oneshot::Sender<Result<(), String>> },
     /// Messages of other stores for regions of that core.
     Raft(Vec<RegionMessage>),
+    /// About a snapshot for a region of that core.
+    Snapshot(SnapshotCall),
+    /// Where stores listen.
+    Stores(Vec<StoreRecord>),
+    /// Change the members of a region that is on that core.
+    ChangeMembers {
+        region: RegionId,
+        changes: Vec<PeerChange>,
+        answer: oneshot::Sender<Result<RegionInfo, WireError>>,
+    },
+    /// Hand leadership of a region that is on that core to a store's peer.
+    Transfer { region: RegionId, to: StoreId, answer: oneshot::Sender<Result<(), WireError>> },
     /// This store's peer of a region was removed, and does not come back.
     Buried(Tombstone),
     /// Start-up: what a core has opened.
     Opened(Opened),
     /// Start-up: the store's identity, from core 0.
     Identity(Bytes),
+}
+
+/// What the sender of a snapshot asks.
+pub(crate) enum SnapshotCall {
+    /// It is about to send one.
+    Offer(Box<SnapshotOffer>, oneshot::Sender<Result<Vec<(u64, u64)>, WireError>>),
+    /// Part of a file.
+    Chunk(SnapshotChunk, oneshot::Sender<Result<(), WireError>>),
+    /// All is there.
+    Done(SnapshotKey, oneshot::Sender<Result<(), WireError>>),
+    /// It gives up.
+    Abort(SnapshotKey, oneshot::Sender<Result<(), WireError>>),
 }
 
 /// What a core has opened.

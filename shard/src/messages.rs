@@ -34,7 +34,7 @@ impl Shard {
                 continue;
             }
             match peer.addressed(message, self.0.core) {
-                Some((core, message)) => self.0.links.send(core, message),
+                Some((core, message)) => self.send_message(core, message),
                 None => peer.report_unreachable(to),
             }
         }
@@ -116,7 +116,7 @@ impl Shard {
             gone: true,
             ..RegionMessage::default()
         };
-        self.0.links.send(message.from_core, answer);
+        self.send_message(message.from_core, answer);
     }
 
     /// A message for a region that is not on this store: it may make the peer.
@@ -209,12 +209,5 @@ impl Shard {
         if router.get(region).is_some_and(is_own) {
             router.remove(region);
         }
-    }
-}
-
-impl Shard {
-    /// Sends a snapshot to a peer that the log no longer reaches.
-    fn send_snapshot(&self, peer: &Rc<Peer>, message: pinion_raft::Message) {
-        peer.report_snapshot(message.to, false);
     }
 }

@@ -24,8 +24,9 @@ pub(crate) use propose::{Outcome, Proposal};
 pub(crate) use read::{ReadValue, ScanLimits};
 pub(crate) use ready::{Persist, Turn};
 
+use crate::meta::Meta;
 use crate::stamp::Stamp;
-use crate::storage::{PeerStorage, Wanted};
+use crate::storage::{PeerStorage, Snapshots, Wanted};
 use barrier::Reads;
 use group::Seats;
 use pinion_engine::tree::Tree;
@@ -44,6 +45,9 @@ pub(crate) struct Peer {
     generation: u64,
     node: RefCell<RawNode<PeerStorage>>,
     wanted: Wanted,
+    snapshots: Snapshots,
+    /// A snapshot is taking the place of the tree: no turn is taken meanwhile.
+    installing: Cell<bool>,
     /// Another one after a snapshot.
     tree: RefCell<Tree>,
     stamp: Stamp,
@@ -139,6 +143,50 @@ impl Peer {
     /// Entries that Raft asked for since the last call and that must be loaded.
     pub(crate) fn wanted_entries(&self) -> Option<(LogIndex, LogIndex)> {
         self.wanted.take()
+    }
+
+    /// The region's snapshots.
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    /// A snapshot takes the place of the tree, or has.
+    pub(crate) fn set_installing(&self, installing: bool) {
+        self.installing.set(installing);
+    }
+
+    /// Whether the peer has turns of the core's loop now.
+    pub(crate) fn takes_turns(&self) -> bool {
+        !self.gone.get() && !self.installing.get()
+    }
+
+    /// Whether a snapshot is taking the place of the tree.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.installing.get()
+    }
+
+    /// Raft's hard state, durable or not.
+    pub(crate) fn hard_state(&self) -> pinion_raft::HardState {
+        self.node.borrow().hard_state()
+    }
+
+    /// The last entry whose change of members or range is in the region's description.
+    pub(crate) fn changed_at(&self) -> LogIndex {
+        self.changed_at.get()
+    }
+
+    /// A snapshot has taken the place of everything.
+    pub(crate) fn restored(&self, tree: Tree, meta: Meta, position: (LogIndex, Term)) {
+        *self.tree.borrow_mut() = tree;
+        self.change_region(meta.region, meta.changed_at);
+        self.forget_strangers();
+        self.stamp.raise(meta.stamp_ms);
+        self.to_apply.borrow_mut().clear();
+        self.applied.set(position);
+        self.log_bytes.set(0);
+        self.compacting.set(false);
+        self.abandon_through(position.0);
+        self.release_reads();
     }
 
     /// What Raft asked for is in memory now.

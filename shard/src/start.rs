@@ -167,6 +167,20 @@ impl Shard {
                 });
             }
             Message::Raft(messages) => messages.into_iter().for_each(|message| self.receive_message(message)),
+            Message::Snapshot(call) => self.take_snapshot_call(call),
+            Message::Stores(records) => {
+                self.learn_stores_here(&records);
+            }
+            Message::ChangeMembers { region, changes, answer } => {
+                pinion_runtime::spawn(async move {
+                    let _ = answer.send(shard.change_peers_here(region, &changes).await);
+                });
+            }
+            Message::Transfer { region, to, answer } => {
+                pinion_runtime::spawn(async move {
+                    let _ = answer.send(shard.transfer_leader(region, to).await);
+                });
+            }
             Message::Buried(tombstone) => self.bury(tombstone),
             Message::Opened(..) | Message::Identity(_) => {
                 log::warn!("a message of the start came after the start");

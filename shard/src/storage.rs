@@ -1,11 +1,14 @@
 //! What Raft reads of a region's log: the engine's log, seen as `pinion_raft::Storage`.
 
 use crate::error::ShardError;
+use pinion_engine::RegionSnapshot;
 use pinion_engine::log::{Log, LogEntry};
 use pinion_raft::{ConfState, Entry, EntryKind, HardState, Snapshot, Storage, StorageError};
+use pinion_runtime::Instant;
 use pinion_types::{LogIndex, RegionId, Term};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Entries `[low, high)` that Raft asked for and that are not in memory.
 #[derive(Clone, Default)]
@@ -15,6 +18,53 @@ impl Wanted {
     /// What was asked for since the last call, if anything.
     pub(crate) fn take(&self) -> Option<(LogIndex, LogIndex)> {
         self.0.take()
+    }
+}
+
+/// A snapshot that was made, and the files that go with it.
+pub(crate) struct Made {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) files: Rc<RegionSnapshot>,
+    /// When somebody last needed it.
+    pub(crate) used: Instant,
+}
+
+/// A region's latest snapshot, and whether Raft waits for one.
+#[derive(Clone, Default)]
+pub(crate) struct Snapshots(Rc<SnapshotsInner>);
+
+#[derive(Default)]
+struct SnapshotsInner {
+    made: RefCell<Option<Made>>,
+    wanted: Cell<bool>,
+    making: Cell<bool>,
+}
+
+impl Snapshots {
+    /// Whether one is to be made now.
+    pub(crate) fn begin(&self) -> bool {
+        self.0.wanted.take() && !self.0.making.replace(true)
+    }
+
+    /// Puts a new one in the place of the old one, which is given back.
+    pub(crate) fn set(&self, made: Option<Made>) -> Option<Made> {
+        self.0.making.set(false);
+        std::mem::replace(&mut *self.0.made.borrow_mut(), made)
+    }
+
+    /// The files of the snapshot at `index`, if it is the latest.
+    pub(crate) fn files(&self, index: Option<LogIndex>) -> Option<Rc<RegionSnapshot>> {
+        let mut made = self.0.made.borrow_mut();
+        let made = made.as_mut().filter(|made| Some(made.snapshot.metadata.index) == index)?;
+        made.used = pinion_runtime::now();
+        Some(made.files.clone())
+    }
+
+    /// Takes the snapshot out if nobody has needed it for so long.
+    pub(crate) fn take_unused(&self, kept_for: Duration) -> Option<Made> {
+        let mut made = self.0.made.borrow_mut();
+        let is_unused = |made: &Made| made.used.elapsed() >= kept_for && Rc::strong_count(&made.files) == 1;
+        if made.as_ref().is_some_and(is_unused) { made.take() } else { None }
     }
 }
 
@@ -48,17 +98,31 @@ pub(crate) struct PeerStorage {
     region: RegionId,
     initial: (HardState, ConfState),
     wanted: Wanted,
+    snapshots: Snapshots,
 }
 
 impl PeerStorage {
     /// The storage of a region that starts with this state.
     pub(crate) fn new(log: Log, region: RegionId, hard_state: HardState, conf_state: ConfState) -> Self {
-        Self { log, region, initial: (hard_state, conf_state), wanted: Wanted::default() }
+        Self {
+            log,
+            region,
+            initial: (hard_state, conf_state),
+            wanted: Wanted::default(),
+            snapshots: Snapshots::default(),
+        }
     }
 
     /// Where this storage notes what it lacks.
     pub(crate) fn wanted(&self) -> Wanted {
         self.wanted.clone()
+    }
+}
+
+impl PeerStorage {
+    /// The region's snapshots.
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
     }
 }
 
@@ -121,7 +185,15 @@ impl Storage for PeerStorage {
     }
 
     fn snapshot(&self) -> Result<Snapshot, StorageError> {
-        Err(StorageError::SnapshotTemporarilyUnavailable)
+        let made = self.snapshots.0.made.borrow();
+        // One that the log does not follow on would leave a gap.
+        match made.as_ref().filter(|made| made.snapshot.metadata.index.next() >= self.first_index()) {
+            Some(made) => Ok(made.snapshot.clone()),
+            None => {
+                self.snapshots.0.wanted.set(true);
+                Err(StorageError::SnapshotTemporarilyUnavailable)
+            }
+        }
     }
 }
 

@@ -25,6 +25,8 @@ const ENTRY_CACHE_BYTES_MAX: usize = 16 << 20;
 const EDITS_MAX: usize = 32;
 /// Entries that a region's log keeps below its applied index.
 const LOG_ENTRIES_MAX: u64 = 16 << 10;
+/// Bytes a second of a region snapshot on its way out.
+const SNAPSHOT_BYTES_PER_SECOND: u64 = 100 << 20;
 /// Bytes of commands that a region's log keeps below its applied index.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
@@ -99,6 +101,7 @@ pub(super) fn shard(config: &Config) -> ShardLimits {
         log_entries_max: LOG_ENTRIES_MAX,
         log_bytes_max: LOG_BYTES_MAX,
         scan_bytes_max: limits.scan_bytes_max.bytes(),
+        snapshot_bytes_per_second: SNAPSHOT_BYTES_PER_SECOND,
         raft: RaftTiming::default(),
     }
 }

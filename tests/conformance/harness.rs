@@ -30,6 +30,7 @@ pub(crate) fn limits() -> ShardLimits {
         log_entries_max: 50,
         log_bytes_max: 64 << 10,
         scan_bytes_max: 1 << 20,
+        snapshot_bytes_per_second: 0,
         raft: RaftTiming::default(),
     }
 }

@@ -48,6 +48,7 @@ fn limits() -> ShardLimits {
         log_entries_max: 100,
         log_bytes_max: 256 << 10,
         scan_bytes_max: 1 << 20,
+        snapshot_bytes_per_second: 0,
         raft: RaftTiming::default(),
     }
 }

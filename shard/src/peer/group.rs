@@ -123,6 +123,16 @@ impl Peer {
         }
     }
 
+    /// The configuration that the region's peers make.
+    pub(crate) fn conf_state(&self) -> pinion_raft::ConfState {
+        super::members::conf_state(&self.region.borrow())
+    }
+
+    /// The snapshot that Raft waited for can be had, or can't: it asks again with the next answer of the peer.
+    pub(crate) fn snapshot_made(&self) {
+        self.node.borrow_mut().entries_available();
+    }
+
     /// Hears what became of a snapshot for this peer.
     pub(crate) fn report_snapshot(&self, id: PeerId, arrived: bool) {
         self.node.borrow_mut().report_snapshot(id, arrived);

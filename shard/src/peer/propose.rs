@@ -185,6 +185,17 @@ impl Peer {
         self.drop_reads();
     }
 
+    /// Lets go of those who wait for entries up to `index`, which a snapshot covers: nobody can say any more whether theirs are among them.
+    pub(super) fn abandon_through(&self, index: LogIndex) {
+        let mut proposed = self.proposed.borrow_mut();
+        while proposed.front().is_some_and(|first| first.index <= index) {
+            let waiters = proposed.pop_front().map(|first| first.waiters).unwrap_or_default();
+            for waiter in waiters {
+                let _ = waiter.send(Outcome::Refused(WireError::Undetermined));
+            }
+        }
+    }
+
     /// Gives an entry to Raft, and notes who waits for it.
     fn propose_by(
         &self,

@@ -7,7 +7,7 @@
 use super::Peer;
 use crate::storage::kind_byte;
 use pinion_engine::log::Record;
-use pinion_raft::{APPEND_THREAD, APPLY_THREAD, Message, Role};
+use pinion_raft::{APPEND_THREAD, APPLY_THREAD, Message, Role, Snapshot};
 use pinion_types::RegionId;
 
 /// What one turn gives to the log for one peer.
@@ -30,6 +30,11 @@ impl Persist {
     /// Whether the log must sync before the peer goes on.
     pub(crate) fn must_sync(&self) -> bool {
         self.must_sync
+    }
+
+    /// The snapshot that is to take the place of everything first.
+    pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
+        self.append.snapshot.as_deref()
     }
 
     /// The log's records of it.

@@ -38,7 +38,7 @@ impl Peer {
         let (term, vote, commit) = found.hard_state;
         let hard_state = HardState { term, vote: PeerId(vote), commit };
         let storage = PeerStorage::new(log.clone(), id, hard_state, conf_state(&meta.region));
-        let wanted = storage.wanted();
+        let (wanted, snapshots) = (storage.wanted(), storage.snapshots());
         let history = if is_new { History::New } else { history(&meta.region) };
         let mut config = raft_config(own.id, &shard.0.limits.raft, history);
         config.applied = commit.max(found.tree.applied().0);
@@ -66,6 +66,8 @@ impl Peer {
             generation: found.generation,
             node: RefCell::new(node),
             wanted,
+            snapshots,
+            installing: Cell::new(false),
             applied: Cell::new(found.tree.applied()),
             tree: RefCell::new(found.tree),
             changed_at: Cell::new(meta.changed_at),

@@ -1,0 +1,148 @@
+//! What a store sees to by itself in its cluster: that the others know where it listens, that it knows where they do, and that each region that it
+//! leads has enough peers.
+//!
+//! The rule for peers is small on purpose: a region with fewer than [`REPLICAS`] voters gets one on the store without a peer that has the lowest
+//! id, one region at a time on each core. Where peers had better be is for the scheduler to say.
+
+use crate::cluster::{ClusterCall, ClusterReply};
+use crate::core::Shard;
+use crate::links::asked;
+use crate::peer::Peer;
+use pinion_capnp::{
+    Client, ClientError, JoinRequest, Joined, PeerChange, PeerChangeKind, StoreRecord, WireError,
+};
+use pinion_types::{CoreId, PeerRole, StoreId};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Voters that a region has where there are as many stores.
+pub(crate) const REPLICAS: usize = 3;
+/// How often the book is read, and regions are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long another store may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Shard {
+    /// Looks after the store's place in the cluster; for ever.
+    pub async fn steward(self) {
+        let mut announced = false;
+        while !self.0.stopping.get() {
+            if self.0.core == CoreId(0) {
+                let addresses = self.own_addresses();
+                if !announced && !addresses.is_empty() {
+                    let call = ClusterCall::Announce { store: self.0.store, addresses };
+                    announced = self.cluster_anywhere(call).await.is_ok();
+                }
+                if let Ok(ClusterReply::Stores(entries)) = self.cluster_anywhere(ClusterCall::Stores).await {
+                    let record = |(id, entry): &(StoreId, crate::book::StoreEntry)| StoreRecord {
+                        id: *id,
+                        addresses: entry.addresses.clone(),
+                        version: entry.version,
+                    };
+                    self.learn_stores(&entries.iter().map(record).collect::<Vec<_>>());
+                }
+            }
+            self.release_snapshots().await;
+            self.add_missing_peers().await;
+            pinion_runtime::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn add_missing_peers(&self) {
+        for peer in self.peers() {
+            if let Some(store) = self.store_for(&peer) {
+                let change = PeerChange { store, kind: PeerChangeKind::AddVoter };
+                if let Err(error) = self.change_members(peer.id(), &[change]).await {
+                    log::debug!("region {} gets no peer on store {store}: {error}", peer.id());
+                }
+            }
+        }
+    }
+
+    /// The store on which a region that this core leads should get a voter.
+    fn store_for(&self, peer: &Rc<Peer>) -> Option<StoreId> {
+        if !peer.serves() || peer.is_joint() {
+            return None;
+        }
+        let region = peer.region();
+        let voters = region.peers.iter().filter(|member| member.role == PeerRole::Voter).count();
+        if voters >= REPLICAS {
+            return None;
+        }
+        // One that was begun is ended first.
+        let learner = region.peers.iter().find(|member| member.role == PeerRole::Learner);
+        let lost = peer.unreachable();
+        match learner {
+            Some(learner) => (!lost.contains(&learner.id)).then_some(learner.store),
+            None => self.0.links.stores().into_iter().find(|store| region.peer_on(*store).is_none()),
+        }
+    }
+
+    /// Does a cluster call here, or where the system region is led.
+    pub(crate) async fn cluster_anywhere(&self, call: ClusterCall) -> Result<ClusterReply, WireError> {
+        let refused = match self.cluster_call(call.clone()).await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        let asked = match &refused {
+            WireError::NotLeader { leader: Some(leader), .. } => vec![leader.store],
+            WireError::NotLeader { leader: None, .. } | WireError::RegionNotFound(_) => self.0.links.stores(),
+            _ => return Err(refused),
+        };
+        let mut last = refused;
+        for store in asked.into_iter().filter(|store| *store != self.0.store) {
+            let Some(address) = self.0.links.address_of(store) else { continue };
+            match self.ask_store(store, address, &call).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask_store(
+        &self,
+        store: StoreId,
+        address: SocketAddr,
+        call: &ClusterCall,
+    ) -> Result<ClusterReply, WireError> {
+        let failed = |error| asked(store, error);
+        let client = connect(address).await.map_err(failed)?;
+        match call {
+            ClusterCall::AllocateIds(count) => self.ask_for_ids(store, *count).await.map(ClusterReply::Ids),
+            ClusterCall::Join { token, addresses } => {
+                let request = JoinRequest { token: *token, addresses: addresses.clone() };
+                let joined = client.join(&request).await.map_err(failed)?;
+                Ok(ClusterReply::Joined(joined.store))
+            }
+            ClusterCall::Announce { store, addresses } => {
+                client.announce(*store, addresses).await.map_err(failed)?;
+                Ok(ClusterReply::Announced)
+            }
+            ClusterCall::Stores => {
+                let records = client.stores().await.map_err(failed)?;
+                let entry = |record: StoreRecord| {
+                    let StoreRecord { id, addresses, version } = record;
+                    (id, crate::book::StoreEntry { token: 0, version, addresses })
+                };
+                Ok(ClusterReply::Stores(records.into_iter().map(entry).collect()))
+            }
+        }
+    }
+}
+
+/// Asks a member of a cluster to be one of its stores.
+pub(crate) async fn ask_to_join(member: SocketAddr, request: &JoinRequest) -> Result<Joined, ClientError> {
+    connect(member).await?.join(request).await
+}
+
+/// A connection to a store that may be gone without a word.
+async fn connect(address: SocketAddr) -> Result<Client, ClientError> {
+    let connecting = std::pin::pin!(Client::connect(address));
+    let late = std::pin::pin!(pinion_runtime::sleep(ASK_TIMEOUT));
+    match futures_util::future::select(connecting, late).await {
+        futures_util::future::Either::Left((client, _)) => Ok(client?.with_timeout(ASK_TIMEOUT)),
+        futures_util::future::Either::Right(_) => Err(ClientError::TimedOut(ASK_TIMEOUT)),
+    }
+}
