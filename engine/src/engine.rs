@@ -6,7 +6,7 @@
 //! - [`examine()`]: a stopped store as a start would find it;
 //! - [`region`]: a region that is open, and who has it;
 //! - [`removal`]: removing regions, and what nobody owns;
-//! - [`snapshot`]: region snapshots, made to be sent;
+//! - [`snapshot`]: region snapshots, made to be sent; [`incoming`]: on their way in; [`install`]: in place of a region's tree;
 //! - [`Statistics`], counters of all that;
 //! - [`structure`]: steps that touch several trees or streams: making regions, splitting, moving between cores.
 //!
@@ -17,6 +17,8 @@
 
 mod edits;
 mod examine;
+mod incoming;
+mod install;
 mod maintenance;
 mod manifest_file;
 mod open;
@@ -28,6 +30,7 @@ mod statistics;
 mod structure;
 
 pub use examine::{ExaminedRegion, ExaminedStore, examine};
+pub use incoming::IncomingSnapshot;
 pub use open::{Opening, RecoveredRegion};
 pub use options::{EngineOptions, core_directory, cores_directory, regions_directory};
 pub use removal::remove_strays;
@@ -44,7 +47,7 @@ use maintenance::Maintenance;
 use pinion_types::{LogIndex, RegionId, Term};
 use region::OpenRegion;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -62,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) counters: statistics::Counters,
     /// The number of the next region snapshot.
     pub(crate) snapshot_number: Cell<u64>,
+    /// Regions of which a snapshot is on its way in.
+    pub(crate) receiving: RefCell<BTreeSet<RegionId>>,
     pub(crate) closing: Cell<bool>,
 }
 

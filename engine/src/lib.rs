@@ -13,8 +13,8 @@ pub mod tree;
 
 pub use compaction::CompactionStep;
 pub use engine::{
-    Engine, EngineOptions, ExaminedRegion, ExaminedStore, NewTree, Opening, PackedRegion, RecoveredRegion,
-    RegionSnapshot, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotDescription, SnapshotFile, Statistics, core_directory,
-    cores_directory, examine, regions_directory, remove_strays,
+    Engine, EngineOptions, ExaminedRegion, ExaminedStore, IncomingSnapshot, NewTree, Opening, PackedRegion,
+    RecoveredRegion, RegionSnapshot, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotDescription, SnapshotFile, Statistics,
+    core_directory, cores_directory, examine, regions_directory, remove_strays,
 };
 pub use error::{Error, Result};

@@ -145,6 +145,26 @@ impl Tree {
     ) -> Result<Self, Error> {
         let files = Rc::new(Files::new(directory, state.next_file));
         files.remove_strays(&state).await?;
+        Self::open_with(env, sink, files, state).await
+    }
+
+    /// The same in a directory that has tables of another tree too, which stay.
+    pub(crate) async fn open_beside(
+        env: Rc<TreeEnv>,
+        sink: Rc<dyn EditSink>,
+        directory: PathBuf,
+        state: TreeState,
+    ) -> Result<Self, Error> {
+        let files = Rc::new(Files::new(directory, state.next_file));
+        Self::open_with(env, sink, files, state).await
+    }
+
+    async fn open_with(
+        env: Rc<TreeEnv>,
+        sink: Rc<dyn EditSink>,
+        files: Rc<Files>,
+        state: TreeState,
+    ) -> Result<Self, Error> {
         let version = Version::open(&state, &files.directory(), &env.cache, &files).await?;
         let active = Rc::new(Memtable::new(state.applied(), state.last_sequence));
         let view = View { active, rotated: Vec::new(), version: Rc::new(version) };
@@ -341,6 +361,23 @@ impl Tree {
             table.set_obsolete();
         }
         self.0.files.clone()
+    }
+
+    /// The number that the tree's next file would have.
+    pub(crate) fn next_file(&self) -> u64 {
+        self.0.files.next()
+    }
+
+    /// Files below `next` have numbers that the tree does not give any more.
+    pub(crate) fn skip_files(&self, next: u64) {
+        self.0.files.skip_to(next);
+    }
+
+    /// Files with skipped numbers that nobody uses are removed with the next that are.
+    pub(crate) fn give_back_files(&self, files: &[u64]) {
+        for file in files {
+            self.0.files.add_obsolete(*file);
+        }
     }
 
     /// What a retired tree answers who would change its manifest or its files.

@@ -32,6 +32,7 @@ impl Coverage {
         engine.regions_created += other.regions_created;
         engine.regions_removed += other.regions_removed;
         engine.snapshots_made += other.snapshots_made;
+        engine.snapshots_installed += other.snapshots_installed;
         engine.segments_reused += other.segments_reused;
         engine.records_rewritten += other.records_rewritten;
     }

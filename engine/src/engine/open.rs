@@ -85,6 +85,7 @@ impl Opening {
             maintenance: Maintenance::default(),
             counters: Counters::default(),
             snapshot_number: Cell::new(0),
+            receiving: RefCell::default(),
             closing: Cell::new(false),
         }));
         let mut found = Vec::new();
@@ -95,6 +96,7 @@ impl Opening {
                 engine.0.log.remove_stream(id);
             }
         }
+        engine.remove_outdated_incoming().await?;
         engine.start_maintenance();
         Ok((engine, found))
     }

@@ -4,6 +4,7 @@
 //! that one of the same id may be made at once; and what is in it goes in the background, each table when nobody reads it any more. What a
 //! crash leaves of it is in a directory without a record, or under that other name: a start removes both.
 
+use super::incoming::incoming_directory;
 use super::region::OpenRegion;
 use super::snapshot::snapshots_directory;
 use super::statistics::count;
@@ -53,6 +54,7 @@ impl Engine {
     /// Lets the files of a region that is no more go.
     async fn set_aside(&self, region: &Rc<OpenRegion>) {
         let files = region.tree.retire().await;
+        self.remove_incoming(region.id).await;
         match self.rename_removed(region.id).await {
             Ok(directory) => {
                 files.move_to(directory.clone());
@@ -80,7 +82,7 @@ impl Engine {
         }
     }
 
-    /// Removes what a retired tree leaves, each table when its last reader is gone, and then `directory`, if one is given.
+    /// Removes what a retired tree leaves, each table when its last reader is gone, and then a directory, if one is given.
     pub(crate) fn clear_in_background(&self, files: Rc<Files>, directory: Option<PathBuf>) {
         let engine = self.clone();
         self.0.maintenance.begin_task();
@@ -156,11 +158,17 @@ pub async fn remove_strays(data_dir: &Path, is_owned: impl Fn(RegionId) -> bool)
     for name in names(&directory).await? {
         remove_directory(&directory.join(name)).await?;
     }
+    let directory = incoming_directory(data_dir);
+    for name in names(&directory).await? {
+        if !name.parse().is_ok_and(|id| is_owned(RegionId(id))) {
+            remove_directory(&directory.join(name)).await?;
+        }
+    }
     Ok(())
 }
 
 /// The names in a directory; none when it is not there.
-async fn names(directory: &Path) -> Result<Vec<String>, Error> {
+pub(super) async fn names(directory: &Path) -> Result<Vec<String>, Error> {
     match fs::read_dir(directory).await {
         Err(error) if error.kind() == NotFound => Ok(Vec::new()),
         Ok(entries) => Ok(entries.into_iter().map(|entry| entry.name).collect()),

@@ -13,6 +13,7 @@ pub(crate) struct Counters {
     pub(crate) regions_created: Cell<u64>,
     pub(crate) regions_removed: Cell<u64>,
     pub(crate) snapshots_made: Cell<u64>,
+    pub(crate) snapshots_installed: Cell<u64>,
 }
 
 /// Adds one.
@@ -39,6 +40,8 @@ pub struct Statistics {
     pub regions_removed: u64,
     /// Region snapshots made.
     pub snapshots_made: u64,
+    /// Region snapshots installed.
+    pub snapshots_installed: u64,
     /// Log segments made of files that had been segments before.
     pub segments_reused: u64,
     /// Log records written again, so that an old segment could go.
@@ -59,6 +62,7 @@ impl super::Engine {
             regions_created: counters.regions_created.get(),
             regions_removed: counters.regions_removed.get(),
             snapshots_made: counters.snapshots_made.get(),
+            snapshots_installed: counters.snapshots_installed.get(),
             segments_reused,
             records_rewritten,
         }

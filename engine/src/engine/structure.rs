@@ -256,7 +256,7 @@ impl Engine {
     }
 
     /// Makes a region's directory, empty and durable.
-    async fn make_directory(&self, id: RegionId) -> Result<std::path::PathBuf, Error> {
+    pub(super) async fn make_directory(&self, id: RegionId) -> Result<std::path::PathBuf, Error> {
         if self.region(id).is_some() {
             return Err(Error::RegionExists { region: id });
         }
@@ -296,6 +296,12 @@ impl Engine {
         self.open_region(new.id, new.generation, state, new.meta, position).await
     }
 
+    /// The edits in this core's log of a region's tree, from here on.
+    pub(super) fn manifest_log(&self, id: RegionId, meta: Bytes) -> ManifestLog {
+        let directory = self.region_directory(id);
+        ManifestLog::new(self.0.log.clone(), id, directory, self.0.options.edits_max, meta)
+    }
+
     /// Opens the tree of a region whose stream is in this core's log.
     pub(crate) async fn open_region(
         &self,
@@ -306,9 +312,7 @@ impl Engine {
         compacted: (LogIndex, Term),
     ) -> Result<RecoveredRegion, Error> {
         let directory = self.region_directory(id);
-        let edits_max = self.0.options.edits_max;
-        let manifest =
-            Rc::new(ManifestLog::new(self.0.log.clone(), id, directory.clone(), edits_max, meta.clone()));
+        let manifest = Rc::new(self.manifest_log(id, meta.clone()));
         let sink = Rc::new(LogSink(manifest.clone()));
         let tree = Tree::open(self.0.tree_env.clone(), sink, directory, state).await?;
         let region = OpenRegion::new(id, generation, tree.clone(), manifest, compacted);
@@ -318,8 +322,8 @@ impl Engine {
 }
 
 /// A region that a step makes, and what of it goes to the log.
-struct Made {
-    new: NewTree,
+pub(super) struct Made {
+    pub(super) new: NewTree,
     state: TreeState,
     /// Behind it the region's log begins.
     position: (LogIndex, Term),
@@ -329,7 +333,7 @@ struct Made {
 }
 
 impl Made {
-    fn new(
+    pub(super) fn new(
         new: NewTree,
         state: TreeState,
         position: (LogIndex, Term),
@@ -341,7 +345,7 @@ impl Made {
     }
 
     /// The records that make the region; what the log held of the stream before is void with the first.
-    fn records<'a>(&'a self, to: &mut Vec<Record<'a>>) {
+    pub(super) fn records<'a>(&'a self, to: &mut Vec<Record<'a>>) {
         let stream = self.new.id;
         let (index, term) = self.position;
         to.push(Record::Adopt { stream, generation: self.new.generation });

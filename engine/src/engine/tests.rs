@@ -1,11 +1,12 @@
 //! Structural steps in the simulator: each is done whole or not at all, whatever operation of the disk the power is cut at.
 
+mod incoming;
 mod regions;
 mod snapshots;
 
 use super::{Engine, EngineOptions, NewTree, Opening, RecoveredRegion, regions_directory, remove_strays};
 use crate::batch::WriteBatch;
-use crate::log::{Durability, LogConfig, Record};
+use crate::log::{Durability, LogConfig, Record, Ticket};
 use crate::tree::{IterOptions, Tree, TreeIterator, TreeOptions};
 use bytes::Bytes;
 use pinion_runtime::{fs, sim};
@@ -87,7 +88,7 @@ async fn start_with_first() -> Started {
     if started.regions.is_empty() {
         let made = started.engine.bootstrap(Bytes::from_static(b"identity"), vec![new_tree(FIRST)]).await;
         started.regions = made.unwrap();
-        write(&started.engine, FIRST, 0..20, b"first").await;
+        fill(&started.engine, FIRST, 0..20, b"first").await;
     }
     started
 }
@@ -96,24 +97,38 @@ fn key(number: u64) -> Vec<u8> {
     format!("rk{number:06}").into_bytes()
 }
 
-/// One entry a key, appended durably and applied.
+/// One entry a key, all appended in one group and applied.
+async fn fill(engine: &Engine, id: RegionId, keys: std::ops::Range<u64>, value: &[u8]) {
+    let tree = engine.tree(id).unwrap();
+    for number in keys {
+        let mut batch = WriteBatch::new();
+        batch.put(Values, &key(number), value);
+        drop(append(engine, id, &tree, batch, Durability::Buffered));
+    }
+    engine.log().sync().await.unwrap();
+    engine.after_writes();
+}
+
+/// One entry a key, each appended durably and applied.
 async fn write(engine: &Engine, id: RegionId, keys: std::ops::Range<u64>, value: &[u8]) {
     let tree = engine.tree(id).unwrap();
     for number in keys {
         let mut batch = WriteBatch::new();
         batch.put(Values, &key(number), value);
-        write_batch(engine, id, &tree, batch).await;
+        append(engine, id, &tree, batch, Durability::Sync).await.unwrap();
+        engine.after_writes();
     }
 }
 
-async fn write_batch(engine: &Engine, id: RegionId, tree: &Tree, batch: WriteBatch) {
+/// Appends an entry and applies it, which may be before it is durable.
+fn append(engine: &Engine, id: RegionId, tree: &Tree, batch: WriteBatch, durability: Durability) -> Ticket {
     let index = engine.log().last_index(id).next();
     let payload = Bytes::from(batch.into_bytes());
     let record = Record::Entry { stream: id, index, term: TERM, kind: 0, payload: &payload };
-    engine.log().append(&[record], Durability::Sync).await.unwrap();
+    let ticket = engine.log().append(&[record], durability);
     tree.write(WriteBatch::decode(&payload).unwrap(), (index, TERM));
     engine.log().applied(id, index);
-    engine.after_writes();
+    ticket
 }
 
 async fn content(tree: &Tree) -> Vec<(Vec<u8>, Vec<u8>)> {

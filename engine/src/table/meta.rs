@@ -73,6 +73,14 @@ pub struct TableMeta {
     pub raw_value_bytes: u64,
 }
 
+impl TableMeta {
+    /// Whether a table that is so may have an entry of this key and sequence.
+    pub(crate) fn spans(&self, key: &[u8], sequence: u64) -> bool {
+        (self.smallest.as_slice()..=self.largest.as_slice()).contains(&key)
+            && (self.smallest_sequence..=self.largest_sequence).contains(&sequence)
+    }
+}
+
 /// The newest visible version of a key.
 #[derive(Clone, Debug)]
 pub struct Found {

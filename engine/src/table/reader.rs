@@ -9,7 +9,7 @@ use super::footer::{HEADER_LEN, Properties, Section, header};
 use super::frame::{Salt, unseal};
 use super::index::{self, Node};
 use super::iterator::{ReadOptions, TableIterator};
-use super::{Block, EntryKind, Found, Lookup, RangeTombstone, TableId, TableMeta, Value};
+use super::{Block, EntryKind, Found, KEY_LEN_MAX, Lookup, RangeTombstone, TableId, TableMeta, Value};
 use crate::cache::{BlockCache, BlockKey, Home, Reservation};
 use crate::error::{Error, Result};
 use pinion_runtime::fs::{File, ReadBuffer};
@@ -232,6 +232,13 @@ impl Table {
                 unseal(&frame, inner.salt, section.offset, &inner.path)?;
             }
         }
+        let meta = self.meta();
+        let is_spanned = |tombstone: &RangeTombstone| {
+            meta.spans(&tombstone.start, tombstone.sequence) && tombstone.end <= meta.largest
+        };
+        if !inner.tombstones.iter().all(is_spanned) {
+            return Err(self.corrupt(0, "a range tombstone is outside of what the table says that it holds"));
+        }
         let mut verified = Verified::default();
         let mut last: Option<(Vec<u8>, u64)> = None;
         for child in 0..inner.top.as_ref().map_or(0, Node::len) {
@@ -262,11 +269,15 @@ impl Table {
     ) -> Result<()> {
         let bytes = block.bytes();
         let layout = Layout::of(bytes).map_err(|what| self.corrupt(offset, what))?;
+        let meta = self.meta();
         for index in 0..layout.len() {
             let record = layout.record(bytes, index);
             let sequence = layout.sequence(&record);
             let mut key = Vec::new();
             layout.key_into(bytes, index, &record, false, &mut key);
+            if key.len() > KEY_LEN_MAX || !meta.spans(&key, sequence) {
+                return Err(self.corrupt(offset, "an entry is outside of what the table says that it holds"));
+            }
             let ordered = last.as_ref().is_none_or(|(last_key, last_sequence)| {
                 last_key.cmp(&key).then_with(|| sequence.cmp(last_sequence)).is_lt()
             });

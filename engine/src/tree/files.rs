@@ -58,6 +58,11 @@ impl Files {
         file
     }
 
+    /// No file below `next` is to be made any more.
+    pub(crate) fn skip_to(&self, next: u64) {
+        self.next.set(next.max(self.next.get()));
+    }
+
     pub(crate) fn add_obsolete(&self, file: u64) {
         if !self.given_up.get() {
             self.obsolete.borrow_mut().push(file);

@@ -98,9 +98,9 @@ async fn start_with_second() -> Started {
     started
         .regions
         .push(engine.create_region(new_tree(MADE), Default::default(), Default::default()).await.unwrap());
-    write(engine, MADE, 0..150, b"value").await;
+    fill(engine, MADE, 0..150, b"value").await;
     engine.flush_region(MADE).await.unwrap();
-    write(engine, MADE, 150..200, b"value").await;
+    fill(engine, MADE, 150..200, b"value").await;
     started
 }
 

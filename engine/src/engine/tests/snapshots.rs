@@ -127,7 +127,7 @@ fn a_snapshot_that_finds_no_room_leaves_nothing() {
 }
 
 /// A description with a table on each of two levels.
-fn described() -> SnapshotDescription {
+pub(super) fn described() -> SnapshotDescription {
     let table = |file, level, smallest: &[u8], largest: &[u8]| {
         let mut table = TableRef { file, level, ..TableRef::default() };
         table.meta.file_len = 5000;
