@@ -32,8 +32,6 @@ outcomes! {
     TransferSucceeded,
     /// A leader hears of less than it knows a follower to have.
     StaleAcknowledgement,
-    /// A vote was given to a log that the candidate no longer has.
-    VoteForLostLog,
     /// A member does not vote because it may have promised so before it ended.
     VoteRefusedAfterRestart,
     /// A member that was always alone starts again.
@@ -82,14 +80,9 @@ impl Counts {
 
     /// The actions that never happened, and the outcomes that were never seen.
     pub(crate) fn missing(&self) -> Vec<String> {
-        /// Runs without a rare outcome that may be bad luck.
-        const PATIENCE: u64 = 100_000;
-
         let has_happened = |action| self.of_actions.iter().any(|(other, _)| *other == action);
         let actions = Action::ALL.iter().map(|(action, _)| *action).filter(|action| !has_happened(*action));
-        let is_demanded = |outcome| outcome != Outcome::VoteForLostLog || self.runs >= PATIENCE;
-        let unseen =
-            |outcome: &&Outcome| self.of_outcomes.0[**outcome as usize] == 0 && is_demanded(**outcome);
+        let unseen = |outcome: &&Outcome| self.of_outcomes.0[**outcome as usize] == 0;
         let outcomes = Outcome::ALL.iter().filter(unseen).map(|outcome| format!("{outcome:?}"));
         actions.map(|action| format!("{action:?}")).chain(outcomes).collect()
     }

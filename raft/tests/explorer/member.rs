@@ -47,6 +47,8 @@ pub(crate) struct Member {
     appends: VecDeque<Message>,
     applies: VecDeque<Message>,
     is_async: bool,
+    /// Whether its state machine lags far behind. Only with asynchronous writes.
+    applies_late: bool,
     has_run: bool,
     /// Until when, by the time of the world, it certainly keeps what it may have promised before it started.
     silent_until: u64,
@@ -78,7 +80,7 @@ impl Logger for Tell {
 }
 
 impl Member {
-    pub(crate) fn new(id: PeerId, disk: Disk, is_async: bool) -> Self {
+    pub(crate) fn new(id: PeerId, disk: Disk, is_async: bool, applies_late: bool) -> Self {
         let Checkpoint { index, conf_state, had_company, .. } = disk.checkpoint.clone();
         Self {
             id,
@@ -93,6 +95,7 @@ impl Member {
             appends: VecDeque::new(),
             applies: VecDeque::new(),
             is_async,
+            applies_late,
             has_run: false,
             silent_until: 0,
         }
@@ -200,6 +203,13 @@ impl Member {
             return self.finish(ready, judge, out);
         }
         let can_take = self.node.as_ref().is_some_and(RawNode::has_ready);
+        if self.applies_late && !self.applies.is_empty() && dice.percent(95) {
+            return match (can_take, self.appends.is_empty()) {
+                (_, false) => self.append_next(judge, out),
+                (true, true) => self.take(judge, out),
+                (false, true) => Ok(()),
+            };
+        }
         match dice.below(3) {
             0 if !self.appends.is_empty() => self.append_next(judge, out),
             1 if !self.applies.is_empty() => self.apply_next(judge),
@@ -347,8 +357,7 @@ impl Member {
 
     /// What a message is about to show.
     pub(crate) fn foresee(&self, message: &Message, time: u64) -> Option<Outcome> {
-        let Status { role, hard_state, leader, progress, last_term, last_index, .. } =
-            self.node.as_ref()?.status();
+        let Status { role, hard_state, leader, progress, .. } = self.node.as_ref()?.status();
         let is_now = message.term == hard_state.term && !message.reject;
         match message.kind {
             MessageKind::Vote | MessageKind::PreVote => (leader == NO_PEER
@@ -356,11 +365,6 @@ impl Member {
                 && time < self.silent_until
                 && message.term > hard_state.term)
                 .then_some(Outcome::VoteRefusedAfterRestart),
-            MessageKind::VoteResponse => {
-                let own = [last_term.0.to_le_bytes(), last_index.0.to_le_bytes()].concat();
-                (is_now && role == Role::Candidate && message.context != own)
-                    .then_some(Outcome::VoteForLostLog)
-            }
             MessageKind::AppendResponse => {
                 let progress = progress.get(message.from).filter(|_| is_now)?;
                 if message.index < progress.matched {

@@ -111,6 +111,8 @@ pub(crate) struct Plan {
     pub(crate) tells: bool,
     /// How many of a hundred members write asynchronously.
     pub(crate) async_percent: u64,
+    /// How many of a hundred members apply late.
+    pub(crate) late_percent: u64,
     /// The summed weights of the actions up to each.
     weights: Vec<(u64, Action)>,
     pre_vote: bool,
@@ -150,6 +152,7 @@ impl Plan {
             priorities: dice.percent(20),
             tells: std::env::var_os("PINION_RAFT_LOG").is_some(),
             async_percent: dice.one_of(&[0, 50, 100]),
+            late_percent: dice.one_of(&[0, 0, 0, 50]),
             weights,
             pre_vote: dice.percent(60),
             check_quorum,

@@ -60,7 +60,8 @@ impl World {
             .map(|id| {
                 let disk =
                     if id <= plan.founders { Disk::founded(founding.clone()) } else { Disk::default() };
-                Member::new(PeerId(id), disk, dice.percent(plan.async_percent))
+                let is_async = dice.percent(plan.async_percent);
+                Member::new(PeerId(id), disk, is_async, dice.percent(plan.late_percent))
             })
             .collect();
         let count = usize::try_from(plan.members).unwrap();
@@ -245,7 +246,9 @@ impl World {
         }
         let foreseen = self.members[to].foresee(&message, self.time.get());
         let result = self.node(to).map(|node| node.step(message));
-        foreseen.iter().for_each(|outcome| self.judge.outcomes.count(*outcome));
+        if let Some(outcome) = foreseen {
+            self.judge.outcomes.count(outcome);
+        }
         // What is refused was late, or meant for what the member no longer is.
         if let Some(Err(RaftError::Storage(_))) = result {
             self.judge.outcomes.count(Outcome::TermUnreadable);
