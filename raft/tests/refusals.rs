@@ -23,17 +23,17 @@ fn message(kind: MessageKind, from: u64, term: u64) -> Message {
 
 /// Does all the work that there is; gives the contexts of the reads that were answered.
 fn handle(node: &mut Node) -> Vec<Bytes> {
-    let mut reads = Vec::new();
+    let mut answered = Vec::new();
     while node.has_ready() {
         let ready = node.ready();
         node.storage().append(&ready.entries).unwrap();
         for entry in ready.committed_entries.iter().filter(|entry| entry.kind.is_conf_change()) {
             node.apply_conf_change(&ConfChange::decode(entry.kind, &entry.data).unwrap()).unwrap();
         }
-        reads.extend(ready.read_states.iter().map(|read| read.context.clone()));
+        answered.extend(ready.read_states.iter().map(|state| state.context.clone()));
         node.advance(ready);
     }
-    reads
+    answered
 }
 
 /// A leader of two whose first entry is committed.
