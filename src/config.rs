@@ -5,7 +5,7 @@ mod sources;
 
 use serde::{Deserialize, Serialize};
 use size::Size;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -23,6 +23,14 @@ pub(crate) struct Config {
     /// Address of core 0's listener; core n listens on the port n above. Port 0 picks free ports. Default 127.0.0.1:20160. An
     /// address that others reach gives everybody who reaches it all the data: there is no authentication yet.
     pub(crate) listen: SocketAddr,
+    /// Host, an IP address, under which other stores and clients reach this store. Default: that of `listen`. To be set where `listen` is a wildcard
+    /// (`0.0.0.0`) or an address that others do not reach. Counterpart: TiKV's `advertise-addr`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) advertise: Option<IpAddr>,
+    /// Address of a store whose cluster a new store is to join. Default: none, a new store makes a cluster of its own. Refused on a
+    /// directory that belongs to a cluster already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) join: Option<SocketAddr>,
     /// Cores, each with a thread of its own. Default 0: as many as the machine has processors. Fewer leave processors idle; more than the
     /// machine has are refused unless `cpus` is `none`, because pinned threads would wait for each other.
     pub(crate) cores: usize,
@@ -100,6 +108,8 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 20160)),
+            advertise: None,
+            join: None,
             cores: 0,
             cpus: Cpus::Auto,
             memory: Size(1 << 30),

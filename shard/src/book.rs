@@ -33,7 +33,7 @@ pub struct StoreEntry {
 /// Bytes that are no entry of the book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an entry of the cluster's book is damaged or of an unknown version: {0}")]
-pub struct MalformedBook(&'static str);
+pub(crate) struct MalformedBook(&'static str);
 
 impl From<TryGetError> for MalformedBook {
     fn from(_: TryGetError) -> Self {

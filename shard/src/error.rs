@@ -58,6 +58,14 @@ pub enum ShardError {
     /// The store's identity is missing, damaged, or another store's.
     #[error("the store's identity: {0}")]
     Identity(String),
+    /// The store was not taken into a cluster.
+    #[error("the store can't join the cluster of {member}: {what}")]
+    Join {
+        /// The member that was asked.
+        member: std::net::SocketAddr,
+        /// Why not.
+        what: String,
+    },
     /// Another core has stopped.
     #[error("core {0} has stopped")]
     CoreStopped(pinion_types::CoreId),

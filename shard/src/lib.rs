@@ -44,4 +44,4 @@ pub use admission::AdmissionLimits;
 pub use book::StoreEntry;
 pub use core::{RaftTiming, Shard, ShardLimits};
 pub use error::ShardError;
-pub use start::{CorePort, ports};
+pub use start::{CorePort, Founding, ports};

@@ -18,7 +18,7 @@ mod ready;
 mod recover;
 
 pub(crate) use apply::{Applying, Slow};
-pub use group::is_initial;
+pub(crate) use group::is_initial;
 pub(crate) use members::Change;
 pub(crate) use propose::{Outcome, Proposal};
 pub(crate) use read::{ReadValue, ScanLimits};

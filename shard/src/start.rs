@@ -10,14 +10,17 @@ use crate::message::{Message, Opened};
 use crate::meta::Meta;
 use crate::orphans::{self, Orphan};
 use crate::peer::Peer;
+use crate::steward;
 use crate::structures::{Structures, Tombstone};
 use crate::value::ExpiryFilter;
+use pinion_capnp::{ClientError, JoinRequest, StoreRecord, WireError};
 use pinion_engine::{EngineOptions, NewTree, Opening};
 use pinion_runtime::mailbox;
 use pinion_types::key::Zone;
 use pinion_types::map::HashMap;
 use pinion_types::{CoreId, Epoch, PeerId, Region, RegionId, StoreId};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,6 +28,9 @@ use std::time::Duration;
 const MAILBOX_WAIT: Duration = Duration::from_millis(1);
 /// How often a start that takes long says what it waits for.
 const SERVED_TELL: Duration = Duration::from_secs(1);
+/// How often a member is asked to take this store in, and how long it waits in between.
+const JOIN_TRIES_MAX: usize = 10;
+const JOIN_WAIT: Duration = Duration::from_millis(500);
 /// Messages that one core's mailbox holds from each other core.
 pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 
@@ -39,12 +45,27 @@ pub fn ports(cores: usize) -> Vec<CorePort> {
         .collect()
 }
 
+/// How a store that belongs to no cluster yet gets to belong to one.
+#[derive(Clone, Debug)]
+pub enum Founding {
+    /// It makes a cluster, and is its first store.
+    New,
+    /// It asks a member of a cluster to be taken in.
+    Join {
+        /// Where the member listens.
+        member: SocketAddr,
+        /// Where this store's own cores listen, in their order.
+        addresses: Vec<String>,
+    },
+}
+
 impl Shard {
-    /// Starts this core. Returns when its regions are served.
+    /// Starts this core. Returns when the regions that it alone keeps are served.
     pub async fn start(
         options: EngineOptions,
         limits: ShardLimits,
         port: CorePort,
+        founding: &Founding,
     ) -> Result<Self, ShardError> {
         let CorePort(sender, receiver) = port;
         let core = receiver.core();
@@ -54,7 +75,7 @@ impl Shard {
             _ => Vec::new(),
         };
         let opening = Opening::open(options).await?;
-        let mut early = Early { receiver, set_aside: VecDeque::new() };
+        let mut early = Early { receiver, set_aside: VecDeque::new(), stores: Vec::new() };
         let structures = Structures::decode(opening.structures())?;
         let (owners, tombstones) =
             early.agree_on_owners(&sender, &opening, &structures.tombstones, &orphans).await?;
@@ -62,8 +83,8 @@ impl Shard {
             // The others wait for the identity: nothing is made meanwhile.
             pinion_engine::remove_strays(&data_dir, |region| owners.contains_key(&region)).await?;
         }
-        let identity = early.agree_on_identity(&sender, structures.identity).await?;
-        let is_new = structures.identity.is_none() && core == CoreId(0);
+        let identity = early.agree_on_identity(&sender, &opening, structures.identity, founding).await?;
+        let is_new = structures.identity.is_none() && core == CoreId(0) && matches!(founding, Founding::New);
         let opening = opening.with_filter(Rc::new(ExpiryFilter));
         let (engine, mut recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;
         if is_new {
@@ -85,6 +106,7 @@ impl Shard {
         pinion_runtime::spawn(shard.clone().run());
         pinion_runtime::spawn(shard.clone().tick());
         pinion_runtime::spawn(shard.clone().keep_log_in_bound());
+        shard.learn_stores(&early.stores);
         for message in early.set_aside {
             shard.take(message);
         }
@@ -199,6 +221,8 @@ impl Shard {
 struct Early {
     receiver: mailbox::Receiver<Message>,
     set_aside: VecDeque<Message>,
+    /// The cluster's stores, where the store has just joined one.
+    stores: Vec<StoreRecord>,
 }
 
 impl Early {
@@ -267,7 +291,9 @@ impl Early {
     async fn agree_on_identity(
         &mut self,
         sender: &mailbox::Sender<Message>,
+        opening: &Opening,
         kept: Option<Identity>,
+        founding: &Founding,
     ) -> Result<Identity, ShardError> {
         let own = self.receiver.core();
         if own != CoreId(0) {
@@ -277,16 +303,88 @@ impl Early {
             });
             return Identity::decode(told.await);
         }
-        let identity = kept.unwrap_or_else(|| Identity {
-            cluster: pinion_runtime::random_u64(),
-            store: StoreId(1),
-            token: pinion_runtime::random_u64(),
-        });
+        let identity = match (kept, founding) {
+            (Some(kept), Founding::New) if kept.is_member() => kept,
+            (Some(kept), Founding::New) => {
+                return Err(ShardError::Identity(format!(
+                    "it was joining a cluster, as {:016x}, when it stopped: start it with --join again",
+                    kept.token
+                )));
+            }
+            (Some(kept), Founding::Join { .. }) if kept.is_member() => {
+                return Err(ShardError::Identity(format!(
+                    "it is store {} of cluster {:016x} already, and can't join another: start it without --join",
+                    kept.store, kept.cluster
+                )));
+            }
+            (kept, Founding::Join { member, addresses }) => {
+                let (identity, stores) = join(opening, kept, *member, addresses.clone()).await?;
+                self.stores = stores;
+                identity
+            }
+            (None, Founding::New) => Identity {
+                cluster: pinion_runtime::random_u64(),
+                store: StoreId(1),
+                token: pinion_runtime::random_u64(),
+            },
+        };
         for core in all_cores(sender).filter(|core| *core != own) {
             let _ = sender.try_send(core, Message::Identity(identity.encode()));
         }
         Ok(identity)
     }
+}
+
+/// Asks a member of a cluster to take this store in. The name under which it asks is kept first, and the answer before anything is done with
+/// it, so that a crash at any moment leads to the same store.
+async fn join(
+    opening: &Opening,
+    kept: Option<Identity>,
+    member: SocketAddr,
+    addresses: Vec<String>,
+) -> Result<(Identity, Vec<StoreRecord>), ShardError> {
+    let refused = |what: String| Err(ShardError::Join { member, what });
+    if addresses.iter().any(|own| own.parse() == Ok(member)) {
+        return refused("that is this store's own address".to_owned());
+    }
+    let asking = match kept {
+        Some(kept) => kept,
+        None => {
+            let token = pinion_runtime::random_u64().max(1);
+            let asking = Identity { cluster: 0, store: StoreId(0), token };
+            opening.write_structure(&asking.encode()).await?;
+            asking
+        }
+    };
+    let request = JoinRequest { token: asking.token, addresses };
+    let mut tries = 0;
+    let joined = loop {
+        tries += 1;
+        match steward::ask_to_join(member, &request).await {
+            Ok(joined) => break joined,
+            Err(ClientError::Refused(error)) if !may_pass(&error) || tries >= JOIN_TRIES_MAX => {
+                return refused(error.to_string());
+            }
+            Err(error) if tries >= JOIN_TRIES_MAX => return refused(error.to_string()),
+            Err(error) => log::info!("joining through {member}: {error}; asking again"),
+        }
+        pinion_runtime::sleep(JOIN_WAIT).await;
+    };
+    let identity = Identity { cluster: joined.cluster, store: joined.store, token: asking.token };
+    opening.write_structure(&identity.encode()).await?;
+    Ok((identity, joined.stores))
+}
+
+/// Whether a member's refusal says no more than that the cluster is busy with itself.
+fn may_pass(error: &WireError) -> bool {
+    matches!(
+        error,
+        WireError::NotLeader { .. }
+            | WireError::ServerBusy { .. }
+            | WireError::StaleCommand
+            | WireError::Undetermined
+            | WireError::TimedOut
+    )
 }
 
 /// The core that owns each region.

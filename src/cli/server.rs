@@ -15,6 +15,12 @@ pub(crate) struct ServerArguments {
     /// Where core 0 listens; core N listens N ports further on. Port 0 picks free ports.
     #[arg(long, env = "PINION_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
+    /// Under which host other stores and clients reach this store; by default the one of --listen.
+    #[arg(long, env = "PINION_ADVERTISE", value_name = "HOST")]
+    pub(crate) advertise: Option<String>,
+    /// Join the cluster of the store that listens here. Only for a directory that belongs to no cluster yet.
+    #[arg(long, env = "PINION_JOIN", value_name = "ADDRESS")]
+    pub(crate) join: Option<String>,
     /// How many cores serve.
     #[arg(long, env = "PINION_CORES", value_name = "N")]
     pub(crate) cores: Option<u16>,

@@ -23,6 +23,13 @@ impl Config {
         if let Some(listen) = &arguments.listen {
             config.listen = address(listen)?;
         }
+        if let Some(host) = &arguments.advertise {
+            // Any port makes an address of a host.
+            config.advertise = Some(address(&format!("{host}:0")).context("--advertise")?.ip());
+        }
+        if let Some(join) = &arguments.join {
+            config.join = Some(address(join).context("--join")?);
+        }
         if let Some(cores) = arguments.cores {
             if cores == 0 {
                 bail!("--cores 0: a store has at least one core");
@@ -79,6 +86,11 @@ impl Config {
                         .with_context(|| format!("no setting {key}"))?;
                     text.extend([key, " = ", &value.to_string(), "\n"]);
                 }
+                // A setting without a default stands there as a comment.
+                Some((key, _)) if section.is_empty() && values.contains_key(key.trim_start_matches('#')) => {
+                    let key = key.trim_start_matches('#');
+                    text.extend([key, " = ", &values[key].to_string(), "\n"]);
+                }
                 _ => {
                     text.push_str(line);
                     text.push('\n');
@@ -107,7 +119,12 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back() {
-        let config = Config { cores: 3, memory: super::super::size::Size(3 << 30), ..Config::default() };
+        let config = Config {
+            cores: 3,
+            memory: super::super::size::Size(3 << 30),
+            join: Some("192.0.2.7:20160".parse().unwrap()),
+            ..Config::default()
+        };
         let text = config.documented().unwrap();
         assert_eq!(Config::from_toml(&text).unwrap(), config);
         assert!(text.contains("memory = \"3G\"") && text.contains("# What is logged"));

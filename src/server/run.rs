@@ -4,12 +4,11 @@ use super::{data_dir, plan};
 use crate::config::Config;
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::{Either, select};
-use pinion_capnp::NoLinks;
 use pinion_capnp::server::{Services, serve};
 use pinion_runtime::mailbox::{self, Receiver, Sender};
 use pinion_runtime::net::TcpListener;
 use pinion_runtime::{machine, spawn};
-use pinion_shard::{CorePort, Shard, StoreAdmin, ports};
+use pinion_shard::{CorePort, Founding, Shard, StoreAdmin, ports};
 use pinion_types::CoreId;
 use std::cell::Cell;
 use std::future::Future;
@@ -33,10 +32,14 @@ pub(crate) type StopSignal = Pin<Box<dyn Future<Output = &'static str> + Send>>;
 
 /// What the cores tell each other about the process.
 enum Control {
-    /// To core 0: this core's regions are served and it listens, or why not.
-    Started(CoreId, Result<SocketAddr, String>),
-    /// From core 0: every core listens; take connections.
-    Serve(Vec<SocketAddr>),
+    /// To core 0: this core listens, or why not.
+    Listening(CoreId, Result<SocketAddr, String>),
+    /// From core 0: every core listens, here.
+    Addresses(Vec<SocketAddr>),
+    /// To core 0: what this core alone keeps is served, or why not.
+    Started(CoreId, Result<(), String>),
+    /// From core 0: every core has started; take connections.
+    Serve,
     /// From core 0: stop.
     Stop,
 }
@@ -126,15 +129,24 @@ async fn start_store(
     mut receiver: Receiver<Control>,
     announce: Announce,
 ) -> Result<Shard> {
-    let (shard, listener) = start_core(config, CoreId(0), port).await?;
+    let listener = listen(config.listen, CoreId(0))?;
     let mut addresses = vec![listener.local_addr(); sender.cores()];
     for _ in others(sender) {
-        if let Control::Started(core, listens) = receiver.recv().await {
+        if let Control::Listening(core, listens) = receiver.recv().await {
             addresses[usize::from(core.0)] = listens.map_err(|error| anyhow!("core {core}: {error}"))?;
         }
     }
     for core in others(sender) {
-        let _ = sender.try_send(core, Control::Serve(addresses.clone()));
+        let _ = sender.try_send(core, Control::Addresses(addresses.clone()));
+    }
+    let shard = start_core(config, CoreId(0), port, &addresses).await?;
+    for _ in others(sender) {
+        if let Control::Started(core, Err(error)) = receiver.recv().await {
+            return Err(anyhow!("core {core}: {error}"));
+        }
+    }
+    for core in others(sender) {
+        let _ = sender.try_send(core, Control::Serve);
     }
     accept(config, &shard, listener, &addresses);
     announce(&ready_line(&shard, &addresses), &addresses);
@@ -147,8 +159,17 @@ async fn run_other_core(
     port: CorePort,
     (sender, mut receiver): (Sender<Control>, Receiver<Control>),
 ) -> Result<()> {
+    let listener = match listen(config.listen, core) {
+        Ok(listener) => listener,
+        Err(error) => {
+            let _ = sender.try_send(CoreId(0), Control::Listening(core, Err(format!("{error:#}"))));
+            return Ok(());
+        }
+    };
+    let _ = sender.try_send(CoreId(0), Control::Listening(core, Ok(listener.local_addr())));
+    let Control::Addresses(addresses) = receiver.recv().await else { return Ok(()) };
     let started = {
-        let start = std::pin::pin!(start_core(&config, core, port));
+        let start = std::pin::pin!(start_core(&config, core, port, &addresses));
         // Another core may fail to start, and this one would wait for it for ever.
         let told = std::pin::pin!(receiver.recv());
         match select(start, told).await {
@@ -157,12 +178,12 @@ async fn run_other_core(
         }
     };
     let report = match &started {
-        Ok((_, listener)) => Ok(listener.local_addr()),
+        Ok(_) => Ok(()),
         Err(error) => Err(format!("{error:#}")),
     };
     let _ = sender.try_send(CoreId(0), Control::Started(core, report));
-    let Ok((shard, listener)) = started else { return Ok(()) };
-    if let Control::Serve(addresses) = receiver.recv().await {
+    let Ok(shard) = started else { return Ok(()) };
+    if matches!(receiver.recv().await, Control::Serve) {
         accept(&config, &shard, listener, &addresses);
         while !matches!(receiver.recv().await, Control::Stop) {}
     }
@@ -173,10 +194,29 @@ fn others(sender: &Sender<Control>) -> impl Iterator<Item = CoreId> + use<> {
     (1..sender.cores()).map(|core| CoreId(u16::try_from(core).unwrap_or(u16::MAX)))
 }
 
-async fn start_core(config: &Config, core: CoreId, port: CorePort) -> Result<(Shard, TcpListener)> {
-    let listener = listen(config.listen, core)?;
-    let shard = Shard::start(plan::engine(config, core), plan::shard(config), port).await?;
-    Ok((shard, listener))
+async fn start_core(
+    config: &Config,
+    core: CoreId,
+    port: CorePort,
+    addresses: &[SocketAddr],
+) -> Result<Shard> {
+    let addresses = advertised(config, addresses);
+    let founding = match config.join {
+        Some(member) => Founding::Join { member, addresses: addresses.clone() },
+        None => Founding::New,
+    };
+    let shard = Shard::start(plan::engine(config, core), plan::shard(config), port, &founding).await?;
+    shard.set_addresses(&addresses);
+    Ok(shard)
+}
+
+/// The addresses under which other stores and clients reach the cores.
+fn advertised(config: &Config, addresses: &[SocketAddr]) -> Vec<String> {
+    let host = config.advertise;
+    addresses
+        .iter()
+        .map(|address| SocketAddr::new(host.unwrap_or(address.ip()), address.port()).to_string())
+        .collect()
 }
 
 /// The listener of a core: n ports above core 0's, or any free port when that is 0.
@@ -201,11 +241,12 @@ fn ready_line(shard: &Shard, addresses: &[SocketAddr]) -> String {
 
 /// Takes connections for as long as the core runs.
 fn accept(config: &Config, shard: &Shard, listener: TcpListener, addresses: &[SocketAddr]) {
-    let addresses: Rc<[String]> = addresses.iter().map(SocketAddr::to_string).collect();
+    let addresses: Rc<[String]> = advertised(config, addresses).into();
     let admin = StoreAdmin::new(shard.clone(), env!("CARGO_PKG_VERSION"), addresses);
-    let services = Rc::new(Services { raw: shard.clone(), admin, link: NoLinks });
+    let services = Rc::new(Services { raw: shard.clone(), admin, link: shard.clone() });
     let limits = Rc::new(plan::connection(config));
     let connections = Rc::new(Cell::new(0usize));
+    spawn(shard.clone().steward());
     spawn(async move {
         loop {
             let stream = match listener.accept().await {

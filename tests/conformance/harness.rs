@@ -6,7 +6,7 @@ use pinion_engine::EngineOptions;
 use pinion_engine::log::LogConfig;
 use pinion_engine::tree::TreeOptions;
 use pinion_runtime::sim;
-use pinion_shard::{AdmissionLimits, RaftTiming, Shard, ShardLimits, ports};
+use pinion_shard::{AdmissionLimits, Founding, RaftTiming, Shard, ShardLimits, ports};
 use pinion_types::{ColumnFamily, CoreId};
 
 /// Settings so small that a test sees what takes a store days.
@@ -47,7 +47,7 @@ pub(crate) fn with_store<F: Future<Output = ()> + 'static>(test: impl FnOnce(Sto
         let host = simulation.add_host("store");
         let port = ports(1).remove(0);
         let core = host.spawn_core(CoreId(0), async move {
-            let shard = Shard::start(options(CoreId(0)), limits(), port).await.unwrap();
+            let shard = Shard::start(options(CoreId(0)), limits(), port, &Founding::New).await.unwrap();
             test(Store { shard: shard.clone() }).await;
             shard.stop().await.unwrap();
         });

@@ -3,7 +3,7 @@
 use crate::harness::{Store, limits, options};
 use pinion_capnp::AdminService;
 use pinion_runtime::sim;
-use pinion_shard::{Shard, StoreAdmin, ports};
+use pinion_shard::{Founding, Shard, StoreAdmin, ports};
 use pinion_types::ColumnFamily::Default as Values;
 use pinion_types::CoreId;
 use std::future::Future;
@@ -27,7 +27,7 @@ fn session<F: Future<Output = ()> + 'static>(
         let handle = host.spawn_core(core, async move {
             // The server does this before its cores start.
             pinion_runtime::fs::create_dir_durably("/", "store").await.unwrap();
-            let shard = Shard::start(options(core), limits(), port).await.unwrap();
+            let shard = Shard::start(options(core), limits(), port, &Founding::New).await.unwrap();
             match test {
                 Some(test) => test(Store { shard }).await,
                 None => std::future::pending().await,
@@ -139,7 +139,7 @@ fn a_start_that_loses_power_while_cores_go_comes_to_the_same_end() {
             host.crash_at_io(host.io_count() + 5 * cut);
             let port = ports(1).remove(0);
             let core = host.spawn_core(CoreId(0), async move {
-                let _shard = Shard::start(options(CoreId(0)), limits(), port).await;
+                let _shard = Shard::start(options(CoreId(0)), limits(), port, &Founding::New).await;
                 pinion_runtime::sleep(Duration::from_millis(50)).await;
             });
             let _ = simulation.block_on(core);
@@ -204,7 +204,8 @@ fn a_store_that_has_stopped_touches_no_file() {
                 let port = ports(1).remove(0);
                 let core = host.spawn_core(CoreId(0), async move {
                     pinion_runtime::fs::create_dir_durably("/", "store").await.unwrap();
-                    let shard = Shard::start(options(CoreId(0)), limits(), port).await.unwrap();
+                    let shard =
+                        Shard::start(options(CoreId(0)), limits(), port, &Founding::New).await.unwrap();
                     let store = Store { shard: shard.clone() };
                     // Enough for flushes and compactions to be under way whenever the last is answered.
                     for number in 0..150 + u32::try_from(seed).unwrap() {

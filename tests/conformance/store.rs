@@ -12,7 +12,7 @@ use pinion_engine::log::{Durability, Log, LogConfig, Record, Released};
 use pinion_runtime::net::TcpListener;
 use pinion_runtime::{fs, machine, sim};
 use pinion_shard::checks::{self, EpochCheck};
-use pinion_shard::{Shard, StoreAdmin, ports};
+use pinion_shard::{Founding, Shard, StoreAdmin, ports};
 use pinion_types::key::Zone;
 use pinion_types::{ColumnFamily, CoreId, Epoch, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Term};
 use std::cell::RefCell;
@@ -197,7 +197,8 @@ fn a_context_is_held_against_the_region() {
 #[test]
 fn test_bootstrap_store() {
     in_simulator(async || {
-        let first = Shard::start(options(CoreId(0)), limits(), ports(1).remove(0)).await.unwrap();
+        let first =
+            Shard::start(options(CoreId(0)), limits(), ports(1).remove(0), &Founding::New).await.unwrap();
         let regions: Vec<Region> = first.router().iter().map(|route| route.region.clone()).collect();
         assert_eq!(first.store(), StoreId(1));
         assert!(regions.iter().all(|region| region.epoch == Epoch::INITIAL && region.peers.len() == 1));

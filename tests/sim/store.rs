@@ -8,7 +8,7 @@ use pinion_engine::{EngineOptions, Statistics};
 use pinion_runtime::net::TcpListener;
 use pinion_runtime::sim::{Host, Simulation};
 use pinion_runtime::{fs, spawn};
-use pinion_shard::{AdmissionLimits, CorePort, RaftTiming, Shard, ShardLimits, StoreAdmin, ports};
+use pinion_shard::{AdmissionLimits, CorePort, Founding, RaftTiming, Shard, ShardLimits, StoreAdmin, ports};
 use pinion_types::CoreId;
 use pinion_workload::store::{Answer, Store, conclude};
 use std::cell::RefCell;
@@ -116,7 +116,7 @@ impl Life {
 async fn start(core: CoreId, port: CorePort) -> Result<Shard, String> {
     // The server does this before its cores start.
     fs::create_dir_durably("/", "store").await.map_err(|error| error.to_string())?;
-    Shard::start(options(core), limits(), port).await.map_err(|error| error.to_string())
+    Shard::start(options(core), limits(), port, &Founding::New).await.map_err(|error| error.to_string())
 }
 
 fn accept(shard: &Shard, listener: TcpListener) {

@@ -10,7 +10,7 @@ use super::statistics::{Counters, count};
 use super::{Engine, EngineOptions, Inner};
 use crate::Error;
 use crate::cache::BlockCache;
-use crate::log::{Log, Recovered, RecoveredStream};
+use crate::log::{Durability, Log, Record, Recovered, RecoveredStream};
 use crate::manifest::{ManifestEdit, TreeState};
 use crate::tree::{CompactionFilter, Tree, TreeEnv};
 use bytes::Bytes;
@@ -50,6 +50,11 @@ impl Opening {
         made.map_err(|source| Error::io(&directory, source))?;
         let (log, recovered) = Log::open(&directory, options.log.clone()).await?;
         Ok(Self { options, filter: None, log, recovered })
+    }
+
+    /// Keeps a record of the store's own for ever. Durable when this returns.
+    pub async fn write_structure(&self, payload: &[u8]) -> Result<(), Error> {
+        self.log.append(&[Record::Structure { payload }], Durability::Sync).await
     }
 
     /// The same with a filter that drops in compaction what is not worth keeping.

@@ -32,11 +32,6 @@ struct Question {
 }
 
 impl Reads {
-    /// Nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.unasked.is_empty() && self.asked.is_empty() && self.waiting.is_empty()
-    }
-
     /// Time passes.
     pub(super) fn tick(&mut self) {
         for question in &mut self.asked {

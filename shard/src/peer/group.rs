@@ -22,7 +22,7 @@ pub(super) type Seats = HashMap<PeerId, Seat>;
 
 /// Whether a message may make its receiver's peer: a candidate's, or the heartbeat of a leader that knows nothing of the receiver's log. Any
 /// other is the business of a peer that is there.
-pub fn is_initial(message: &Message) -> bool {
+pub(crate) fn is_initial(message: &Message) -> bool {
     match message.kind {
         MessageKind::Vote | MessageKind::PreVote => true,
         MessageKind::Heartbeat => message.commit == LogIndex(0),
