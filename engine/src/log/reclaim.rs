@@ -47,7 +47,8 @@ impl Log {
                 });
                 return;
             }
-            self.0.segments.borrow_mut().free_oldest();
+            let superseded_through = self.0.writer.borrow().last_group();
+            self.0.segments.borrow_mut().free_oldest(superseded_through);
         }
     }
 

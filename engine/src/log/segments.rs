@@ -35,6 +35,24 @@ pub(super) struct Segment {
     pub(super) end: u64,
 }
 
+/// A segment that is not needed, as far as memory knows.
+#[derive(Clone, Copy)]
+struct Dead {
+    number: u64,
+    /// The last group that had records then. What superseded the segment's records may be in it, on its way behind groups that say already
+    /// that the segment is not needed.
+    superseded_through: u64,
+}
+
+/// What of the log is durable, as far as dead segments depend on it.
+#[derive(Clone, Copy)]
+pub(super) struct Durable {
+    /// The oldest segment in use that a durable group names.
+    pub(super) oldest: u64,
+    /// Every group up to here is durable.
+    pub(super) through: u64,
+}
+
 /// All files of the log.
 pub(super) struct Segments {
     directory: PathBuf,
@@ -46,8 +64,8 @@ pub(super) struct Segments {
     pub(super) live: VecDeque<Segment>,
     /// Numbered, empty, next in line.
     pub(super) spare: Option<(u64, File)>,
-    /// Numbers of dead segments, whose files still have their old names.
-    pub(super) dead: VecDeque<u64>,
+    /// Dead segments, whose files still have their old names.
+    dead: VecDeque<Dead>,
     /// The highest number that a file has.
     pub(super) last_number: u64,
     pub(super) preparing: bool,
@@ -158,20 +176,33 @@ impl Segments {
         self.live.iter().filter(|segment| segment.number >= from).map(|segment| segment.end).sum()
     }
 
-    /// Takes the oldest segment out of use. It must not be the one that is written to.
-    pub(super) fn free_oldest(&mut self) {
+    /// Takes the oldest segment out of use. It must not be the one that is written to. Groups up to `superseded_through` say why.
+    pub(super) fn free_oldest(&mut self, superseded_through: u64) {
         assert!(self.live.len() > 1, "the segment that is written to is in use");
         let Some(segment) = self.live.pop_front() else { return };
-        self.dead.push_back(segment.number);
+        self.dead.push_back(Dead { number: segment.number, superseded_through });
         let next = self.live.front().map_or(self.first_group, |segment| segment.first_group);
         while self.first_group < next && self.groups.pop_front().is_some() {
             self.first_group += 1;
         }
     }
 
-    /// How many of the dead segments, the oldest of them, can go: a durable group says that they are not needed.
-    fn surplus(&self, durable_oldest: u64) -> usize {
-        let free = self.dead.iter().take_while(|number| **number < durable_oldest).count();
+    /// How many of the dead segments, the oldest of them, can go or be used again: a durable group says that they are not needed, and what
+    /// superseded their records is durable too.
+    fn reusable(&self, durable: Durable) -> usize {
+        let is_reusable =
+            |dead: &&Dead| dead.number < durable.oldest && dead.superseded_through <= durable.through;
+        self.dead.iter().take_while(is_reusable).count()
+    }
+
+    /// The oldest dead segment, if it can be used again.
+    fn next_reusable(&self, durable: Durable) -> Option<u64> {
+        self.dead.front().filter(|_| self.reusable(durable) > 0).map(|dead| dead.number)
+    }
+
+    /// How many of the dead segments can go that are not worth keeping.
+    fn surplus(&self, durable: Durable) -> usize {
+        let free = self.reusable(durable);
         free.saturating_sub(self.kept.saturating_sub(self.live.len()).max(DEAD_SEGMENTS_MIN))
     }
 
@@ -186,10 +217,10 @@ impl Segments {
 impl Log {
     /// Makes the next segment ready in the background, unless one is, and removes dead ones, if there are too many.
     pub(super) fn prepare_spare(&self) {
-        let durable_oldest = self.0.writer.borrow().durable_oldest;
+        let durable = self.0.writer.borrow().durable();
         {
             let mut segments = self.0.segments.borrow_mut();
-            let is_in_order = segments.spare.is_some() && segments.surplus(durable_oldest) == 0;
+            let is_in_order = segments.spare.is_some() && segments.surplus(durable) == 0;
             if is_in_order || segments.preparing {
                 return;
             }
@@ -225,8 +256,7 @@ impl Log {
             let segments = self.0.segments.borrow();
             // Oldest first, so that a file that is missing among older ones is known to be lost; and only once a durable group says that
             // it is not needed, so that it is not missed.
-            let durable_oldest = self.0.writer.borrow().durable_oldest;
-            let dead = segments.dead.front().copied().filter(|number| *number < durable_oldest);
+            let dead = segments.next_reusable(self.0.writer.borrow().durable());
             (
                 segments.directory.clone(),
                 segments.last_number + 1,
@@ -267,12 +297,12 @@ impl Log {
     /// left of the file.
     async fn remove_surplus(&self) -> Result<(), Error> {
         loop {
-            let durable_oldest = self.0.writer.borrow().durable_oldest;
+            let durable = self.0.writer.borrow().durable();
             let (directory, oldest) = {
                 let segments = self.0.segments.borrow();
                 // The next segment comes first.
-                let is_due = segments.spare.is_some() && segments.surplus(durable_oldest) > 0;
-                let oldest = segments.dead.front().copied().filter(|_| is_due);
+                let is_due = segments.spare.is_some() && segments.surplus(durable) > 0;
+                let oldest = segments.next_reusable(durable).filter(|_| is_due);
                 (segments.directory.clone(), oldest)
             };
             let Some(oldest) = oldest else { return Ok(()) };

@@ -421,3 +421,74 @@ fn set_version(path: &Path, version: u8) {
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     std::fs::write(path, bytes).unwrap();
 }
+
+/// Supersedes a hard state behind a burst of groups that free its segment, and cuts the power at operation `at`; gives `false` when there
+/// are not so many.
+fn supersede_with_cut(at: u64) -> bool {
+    use pinion_runtime::{fs, sim};
+
+    const COLD: RegionId = RegionId(1);
+    const BUSY: RegionId = RegionId(2);
+    let state = |term| Record::HardState { stream: COLD, term: Term(term), vote: 7, commit: LogIndex(0) };
+    let open = async || {
+        fs::create_dir_durably("/", "log").await.unwrap();
+        Log::open(Path::new("/log"), config()).await.unwrap()
+    };
+    sim::run(sim::Config::new(at), |simulation| {
+        let host = simulation.add_host("store");
+        let node = host.clone();
+        let writing = host.spawn_core(CoreId(0), async move {
+            let (log, _) = open().await;
+            let payload = Bytes::from(vec![7; 5000]);
+            let entry = |index| Record::Entry {
+                stream: BUSY,
+                index: LogIndex(index),
+                term: Term(1),
+                kind: 0,
+                payload: &payload,
+            };
+            log.append(&[state(1)], Durability::Sync).await.unwrap();
+            let release = |through| {
+                let compact = Record::Compact { stream: BUSY, index: LogIndex(through), term: Term(1) };
+                drop(log.append(&[compact], Durability::Buffered));
+                log.release(BUSY, Released { entries_through: LogIndex(through), edits_through: 0 });
+            };
+            for index in 1..=24 {
+                log.append(&[entry(index)], Durability::Sync).await.unwrap();
+            }
+            node.crash_at_io(node.io_count() + at);
+            // Each of these is a group of its own; what supersedes the cold stream's hard state comes behind them.
+            let tickets: Vec<_> =
+                (25..=60).map(|index| log.append(&[entry(index)], Durability::Sync)).collect();
+            let last = log.append(&[state(2)], Durability::Sync);
+            release(24);
+            for ticket in tickets {
+                ticket.await.unwrap();
+            }
+            last.await.unwrap();
+        });
+        let was_cut = simulation.block_on(writing).is_none();
+        if !was_cut {
+            host.crash();
+        }
+        host.clear_disk_faults();
+        host.start();
+        let looking = host.spawn_core(CoreId(0), async move {
+            let (_, recovered) = open().await;
+            let found = recovered.streams.get(&COLD).map(|stream| stream.hard_state.0);
+            let term = found.expect("the stream has a durable hard state");
+            assert!(term == Term(2) || (was_cut && term == Term(1)), "operation {at}: {term}");
+        });
+        simulation.block_on(looking).expect("the power stays on");
+        was_cut
+    })
+}
+
+#[test]
+fn a_segment_is_not_used_again_before_what_superseded_its_records_is_durable() {
+    let mut at = 0;
+    while supersede_with_cut(at) {
+        at += 1;
+    }
+    assert!(at > 20, "the burst has many operations: {at}");
+}

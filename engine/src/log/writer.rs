@@ -1,6 +1,7 @@
 //! From appended records to durable groups.
 
 use super::format::{BLOCK, GROUP_HEADER, GroupHeader, SegmentHeader, group_bytes};
+use super::segments::Durable;
 use super::{Durability, Log};
 use crate::Error;
 use pinion_runtime::fs::{Buffer, File};
@@ -136,7 +137,7 @@ pub(super) struct Writer {
     /// Every group up to here is durable.
     pub(super) durable_through: u64,
     /// The oldest segment in use that a durable group names: older files may be used again.
-    pub(super) durable_oldest: u64,
+    durable_oldest: u64,
     /// What the last header on disk says of `durable_through`.
     told: u64,
     marker_waits: bool,
@@ -169,6 +170,17 @@ impl Writer {
             self.full.push_back(full);
         }
         self.next_group + self.full.len() as u64
+    }
+
+    /// The number of the last group that has records, written or not.
+    pub(super) fn last_group(&self) -> u64 {
+        let pending = self.next_group + self.full.len() as u64;
+        if self.pending.records > 0 { pending } else { pending - 1 }
+    }
+
+    /// What is durable, as far as dead segments depend on it.
+    pub(super) fn durable(&self) -> Durable {
+        Durable { oldest: self.durable_oldest, through: self.durable_through }
     }
 
     /// The pending group's bytes, to be appended to.
