@@ -363,6 +363,11 @@ impl Tree {
         self.0.files.clone()
     }
 
+    /// Removes tables in its directory that are not its own, where nobody else makes any.
+    pub(crate) async fn remove_strays(&self) -> Result<(), Error> {
+        self.0.files.remove_strays(&self.state()).await
+    }
+
     /// The number that the tree's next file would have.
     pub(crate) fn next_file(&self) -> u64 {
         self.0.files.next()

@@ -81,6 +81,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// The region.
+    pub(crate) fn region(&self) -> &OpenRegion {
+        &self.region
+    }
+
     /// The region stays with the step after its end.
     pub(crate) fn keep(mut self) {
         self.is_kept = true;

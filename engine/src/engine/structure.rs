@@ -5,7 +5,7 @@
 //! record, from which the next start comes to the same end.
 
 use super::edits::{KIND_META, KIND_STATE, LogSink, ManifestLog, payload};
-use super::region::OpenRegion;
+use super::region::{Held, OpenRegion};
 use super::statistics::count;
 use super::{Engine, RecoveredRegion};
 use crate::Error;
@@ -122,6 +122,12 @@ impl Engine {
     /// Splits a region whose entry at `position` says so: it keeps what is before `parent`'s new end, and each child gets its part. Tables
     /// are shared by hard links, each with the bound of its new owner. `narrowed` is called when the parent's tree no longer has the children's
     /// keys, before anything else runs: whoever reads must know by then.
+    ///
+    /// A child may be on this core already as a peer that has nothing: a message of its group came before the split. It gets its part and keeps
+    /// its vote. The caller has stopped appending to its stream.
+    ///
+    /// # Errors
+    /// When the region is not on this core, a child is there and has something, or a link or the append fails.
     pub async fn split(
         &self,
         id: RegionId,
@@ -147,11 +153,16 @@ impl Engine {
         let whole = region.tree.state();
         let (index, term) = INITIAL_POSITION;
         let mut made = Vec::new();
+        let mut awaited = Vec::new();
         for child in children {
             let mut state = whole.bounded(&child.start, &child.end);
             (state.applied_index, state.applied_term) = (index.0, term.0);
-            self.link_tables(region.id, child.id, &state).await?;
-            made.push(Made::new(child, state, INITIAL_POSITION, INITIAL_HARD_STATE));
+            let there = self.hold_awaited(child.id).await?;
+            let hard_state = self.hard_state_of_child(child.id);
+            let generation = there.as_ref().map_or(child.generation, |there| there.region().generation);
+            self.link_tables(region.id, child.id, &state, there.is_some()).await?;
+            made.push(Made::new(NewTree { generation, ..child }, state, INITIAL_POSITION, hard_state));
+            awaited.extend(there);
         }
         let mut kept = whole.bounded(&parent.start, &parent.end);
         kept.edit += 1;
@@ -173,7 +184,30 @@ impl Engine {
         narrowed();
         region.manifest.installed(sequence);
         count(&self.0.counters.splits);
+        for child in awaited {
+            // It has no tables.
+            child.region().tree.retire().await;
+        }
         self.open_made(made).await
+    }
+
+    /// Holds a child of a split that is on this core already.
+    async fn hold_awaited(&self, id: RegionId) -> Result<Option<Held>, Error> {
+        let Some(there) = self.region(id) else { return Ok(None) };
+        let held = self.hold(&there).await?;
+        let has_nothing = there.tree.applied().0 == LogIndex(0) && self.0.log.last_index(id) == LogIndex(0);
+        if !has_nothing {
+            return Err(Error::RegionExists { region: id });
+        }
+        // A split that failed may have left links.
+        there.tree.remove_strays().await?;
+        Ok(Some(held))
+    }
+
+    /// The hard state with which a child of a split begins: its own, when a peer of it has voted in a later term.
+    fn hard_state_of_child(&self, id: RegionId) -> (Term, u64, LogIndex) {
+        let (term, vote, commit) = self.0.log.hard_state(id).max(INITIAL_HARD_STATE);
+        (term, vote, commit.max(INITIAL_POSITION.0))
     }
 
     /// Packs a region whose tree is flushed, for another core to take over. From here on this core neither flushes nor compacts it.
@@ -273,9 +307,15 @@ impl Engine {
     }
 
     /// Gives a child's directory the tables that its state names.
-    async fn link_tables(&self, from: RegionId, to: RegionId, state: &TreeState) -> Result<(), Error> {
+    async fn link_tables(
+        &self,
+        from: RegionId,
+        to: RegionId,
+        state: &TreeState,
+        is_there: bool,
+    ) -> Result<(), Error> {
         let source = self.region_directory(from);
-        let target = self.make_directory(to).await?;
+        let target = if is_there { self.region_directory(to) } else { self.make_directory(to).await? };
         for table in &state.tables {
             let (old, new) = (source.join(table.file_name()), target.join(table.file_name()));
             fs::hard_link(&old, &new).await.map_err(|error| Error::io(&new, error))?;

@@ -209,3 +209,50 @@ fn a_region_is_removed_between_flushes_and_compactions() {
         });
     }
 }
+
+#[test]
+fn a_split_gives_a_peer_that_waits_for_it_its_part_and_leaves_it_its_vote() {
+    cut_at_every_operation(
+        async || {
+            let mut started = start_with_first().await;
+            let hard_state = (Term(9), 4, LogIndex(0));
+            let made = started.engine.create_region(new_tree(MADE), Default::default(), hard_state).await;
+            started.regions.push(made.unwrap());
+            started
+        },
+        async move |engine, done| {
+            let position = (LogIndex(25), TERM);
+            let parent = NewTree { end: key(10), ..new_tree(FIRST) };
+            let child = NewTree { start: key(10), meta: Bytes::from_static(b"split off"), ..new_tree(MADE) };
+            let made = engine.split(FIRST, position, parent, vec![child], || {}).await.unwrap();
+            done.set(true);
+            assert_eq!(content(&made[0].tree).await, pairs(10..20, b"first"));
+        },
+        async move |found, was_done| {
+            let region = found.region(MADE).unwrap();
+            let (term, vote, commit) = region.hard_state;
+            assert_eq!((term, vote), (Term(9), 4), "a vote that was given stays given");
+            if region.meta == "split off" {
+                assert_eq!((content(&region.tree).await, commit), (pairs(10..20, b"first"), LogIndex(5)));
+                assert_eq!(found.engine.log().first_index(MADE), LogIndex(6));
+                assert_eq!(content(&found.region(FIRST).unwrap().tree).await, pairs(0..10, b"first"));
+                return;
+            }
+            assert!(!was_done, "it was split durably");
+            assert_eq!((content(&region.tree).await, commit), (Vec::new(), LogIndex(0)));
+            assert_eq!(content(&found.region(FIRST).unwrap().tree).await, pairs(0..20, b"first"));
+        },
+    );
+}
+
+#[test]
+fn a_split_does_not_take_the_place_of_a_region_that_has_something() {
+    simulated(6, async || {
+        let Started { engine, .. } = start_with_second().await;
+        let parent = NewTree { end: key(10), ..new_tree(FIRST) };
+        let split = engine.split(FIRST, (LogIndex(25), TERM), parent, vec![new_tree(MADE)], || {}).await;
+        assert!(matches!(split.err(), Some(Error::RegionExists { region: MADE })));
+        assert_eq!(content(&engine.tree(FIRST).unwrap()).await, pairs(0..20, b"first"));
+        assert_eq!(content(&engine.tree(MADE).unwrap()).await, pairs(0..200, b"value"));
+    });
+}
