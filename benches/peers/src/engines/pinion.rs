@@ -49,7 +49,8 @@ impl Engine for Pinion {
         };
         let (core, found) = Opening::open(settings).await?.finish(|_| true).await?;
         ensure!(found.is_empty(), "the directory holds a store");
-        let region = NewTree { id: REGION, start: Vec::new(), end: Vec::new(), meta: Bytes::new(), generation: 0 };
+        let region =
+            NewTree { id: REGION, start: Vec::new(), end: Vec::new(), meta: Bytes::new(), generation: 0 };
         let made = core.bootstrap(Bytes::from_static(b"bench"), vec![region]).await?;
         let tree = made.into_iter().next().context("a region was made")?.tree;
         Ok(Self { core, tree, last: Cell::new(INITIAL_POSITION.0) })
