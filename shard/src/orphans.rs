@@ -9,6 +9,8 @@
 use crate::core::{Parts, Shard};
 use crate::error::ShardError;
 use crate::peer::Peer;
+use crate::structures::Structures;
+use pinion_engine::log::{Durability, Record};
 use pinion_engine::{EngineOptions, Opening, core_directory, cores_directory};
 use pinion_runtime::fs;
 use pinion_types::map::HashMap;
@@ -70,6 +72,12 @@ impl Shard {
     ) -> Result<(), ShardError> {
         let mut next = 0;
         for Orphan { core, opening } in orphans {
+            // What must not come back is known to a log that stays, before the other one goes.
+            for tombstone in Structures::decode(opening.structures())?.tombstones {
+                let payload = tombstone.encode();
+                let record = Record::Structure { payload: &payload };
+                self.0.engine.log().append(&[record], Durability::Sync).await?;
+            }
             let (engine, recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;
             log::info!("core {core} is gone; its {} regions move to the others", recovered.len());
             let orphan = Self::new(Parts {

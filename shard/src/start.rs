@@ -284,6 +284,11 @@ impl Early {
                 *there = there.later(tombstone);
             }
         }
+        // A copy that a move left behind, and whose region was then removed where it went, is nobody's.
+        let is_buried = |region: &RegionId, generation: u64| {
+            buried.get(region).is_some_and(|there| there.generation >= generation)
+        };
+        best.retain(|region, (generation, _)| !is_buried(region, *generation));
         Ok((best.into_iter().map(|(region, (_, core))| (region, core)).collect(), buried))
     }
 

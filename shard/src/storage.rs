@@ -38,6 +38,8 @@ struct SnapshotsInner {
     made: RefCell<Option<Made>>,
     wanted: Cell<bool>,
     making: Cell<bool>,
+    /// One from before this position does not know the region's members, of whom its receiver is one.
+    from: Cell<LogIndex>,
 }
 
 impl Snapshots {
@@ -49,7 +51,13 @@ impl Snapshots {
     /// Puts a new one in the place of the old one, which is given back.
     pub(crate) fn set(&self, made: Option<Made>) -> Option<Made> {
         self.0.making.set(false);
+        self.0.wanted.set(false);
         std::mem::replace(&mut *self.0.made.borrow_mut(), made)
+    }
+
+    /// The region's members have changed: a snapshot from before is of no use to the new ones.
+    pub(crate) fn members_changed(&self, at: LogIndex) {
+        self.0.from.set(at);
     }
 
     /// The files of the snapshot at `index`, if it is the latest.
@@ -187,7 +195,8 @@ impl Storage for PeerStorage {
     fn snapshot(&self) -> Result<Snapshot, StorageError> {
         let made = self.snapshots.0.made.borrow();
         // One that the log does not follow on would leave a gap.
-        match made.as_ref().filter(|made| made.snapshot.metadata.index.next() >= self.first_index()) {
+        let least = self.first_index().previous().max(self.snapshots.0.from.get());
+        match made.as_ref().filter(|made| made.snapshot.metadata.index >= least) {
             Some(made) => Ok(made.snapshot.clone()),
             None => {
                 self.snapshots.0.wanted.set(true);

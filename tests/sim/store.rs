@@ -1,7 +1,7 @@
 //! A store on a simulated host: cores that listen, sizes so small that a second sees what takes a real store days.
 
 use pinion_capnp::server::{Services, serve};
-use pinion_capnp::{Limits, NoLinks, RawCall, RawRequest, RawService};
+use pinion_capnp::{Limits, RawCall, RawRequest, RawService};
 use pinion_engine::log::LogConfig;
 use pinion_engine::tree::TreeOptions;
 use pinion_engine::{EngineOptions, Statistics};
@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Core 0's port.
-const PORT: u16 = 20160;
+pub(crate) const PORT: u16 = 20160;
 /// How long a call is on its way that does not come over a connection.
 const CALL_TAKES: Duration = Duration::from_micros(20);
 /// How often the driver looks whether a start has ended.
@@ -60,16 +60,24 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Starts the cores on a host that is up.
+    /// Starts the cores on a host that is up; a new store makes a cluster of its own.
     pub(crate) fn begin(host: &Host, cores: u16) -> Self {
+        Self::begin_as(host, cores, &Founding::New)
+    }
+
+    /// Starts the cores of a store that joins the cluster of another, if it belongs to none.
+    pub(crate) fn begin_as(host: &Host, cores: u16, founding: &Founding) -> Self {
         let started: Rc<RefCell<Vec<_>>> = Rc::default();
         for (core, port) in (0..cores).zip(ports(usize::from(cores))) {
             let (started, address) = (started.clone(), host.address(PORT + core));
+            let (founding, listen) = (founding.clone(), addresses(host, cores));
             // Nobody waits for a core: it ends with the host.
             drop(host.spawn_core(CoreId(core), async move {
-                match start(CoreId(core), port).await {
+                match start(CoreId(core), port, &founding).await {
                     Ok(shard) => {
-                        accept(&shard, TcpListener::bind(address).unwrap());
+                        shard.set_addresses(&listen);
+                        accept(&shard, TcpListener::bind(address).unwrap(), &listen);
+                        spawn(shard.clone().steward());
                         started.borrow_mut().push(Ok(shard));
                         std::future::pending::<()>().await;
                     }
@@ -101,6 +109,11 @@ impl Life {
         self.started.borrow().iter().find_map(|started| started.as_ref().err().cloned())
     }
 
+    /// The cores that have started.
+    pub(crate) fn shards(&self) -> Vec<Shard> {
+        self.started.borrow().iter().flatten().cloned().collect()
+    }
+
     /// Why cores stopped serving, if any did.
     pub(crate) fn failures(&self) -> Vec<String> {
         self.started.borrow().iter().flatten().filter_map(Shard::failure).collect()
@@ -113,15 +126,15 @@ impl Life {
     }
 }
 
-async fn start(core: CoreId, port: CorePort) -> Result<Shard, String> {
+async fn start(core: CoreId, port: CorePort, founding: &Founding) -> Result<Shard, String> {
     // The server does this before its cores start.
     fs::create_dir_durably("/", "store").await.map_err(|error| error.to_string())?;
-    Shard::start(options(core), limits(), port, &Founding::New).await.map_err(|error| error.to_string())
+    Shard::start(options(core), limits(), port, founding).await.map_err(|error| error.to_string())
 }
 
-fn accept(shard: &Shard, listener: TcpListener) {
-    let admin = StoreAdmin::new(shard.clone(), "test", Rc::from([]));
-    let services = Rc::new(Services { raw: shard.clone(), admin, link: NoLinks });
+fn accept(shard: &Shard, listener: TcpListener, addresses: &[String]) {
+    let admin = StoreAdmin::new(shard.clone(), "test", Rc::from(addresses));
+    let services = Rc::new(Services { raw: shard.clone(), admin, link: shard.clone() });
     let limits = Rc::new(Limits::default());
     spawn(async move {
         while let Ok(stream) = listener.accept().await {
@@ -142,7 +155,7 @@ pub(crate) struct Local(pub(crate) Shard);
 impl Local {
     /// Starts the only core of a store, on the host that this runs on.
     pub(crate) async fn start() -> Result<Self, String> {
-        Ok(Self(start(CoreId(0), ports(1).remove(0)).await?))
+        Ok(Self(start(CoreId(0), ports(1).remove(0), &Founding::New).await?))
     }
 }
 

@@ -157,7 +157,7 @@ impl Peer {
         self.node.borrow_mut().transfer_leader(id);
     }
 
-    /// Members that the leader has to bring up to date: those that lag by more than `lag_max` entries, or wait for a snapshot.
+    /// Members that the leader has to bring up to date: those that have nothing, lag by more than `lag_max` entries, or wait for a snapshot.
     pub(crate) fn lagging(&self, lag_max: u64) -> Vec<PeerId> {
         let node = self.node.borrow();
         if node.soft_state().role != Role::Leader {
@@ -169,7 +169,9 @@ impl Peer {
             .iter()
             .filter(|(id, progress)| {
                 *id != self.replica.id
-                    && (progress.matched.0 + lag_max < committed || progress.pending_snapshot != LogIndex(0))
+                    && (progress.matched == LogIndex(0)
+                        || progress.matched.0 + lag_max < committed
+                        || progress.pending_snapshot != LogIndex(0))
             })
             .map(|(id, _)| id)
             .collect();

@@ -110,6 +110,7 @@ impl Peer {
     pub(crate) fn change_region(&self, region: Region, index: LogIndex) {
         *self.region.borrow_mut() = region;
         self.changed_at.set(index);
+        self.snapshots.members_changed(index);
     }
 
     /// The region after a split, whose entry stands at `position`.
