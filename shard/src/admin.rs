@@ -93,9 +93,9 @@ impl AdminService for StoreAdmin {
         let shard = self.shard.clone();
         async move {
             let JoinRequest { token, addresses } = request;
-            let store = match shard.cluster_anywhere(ClusterCall::Join { token, addresses }).await? {
-                ClusterReply::Joined(store) => store,
-                _ => return Err(WireError::Internal("a join was answered with something else".to_owned())),
+            let reply = shard.cluster_anywhere(ClusterCall::Join { token, addresses }).await?;
+            let ClusterReply::Joined(store) = reply else {
+                return Err(WireError::Internal("a join was answered with something else".to_owned()));
             };
             Ok(Joined { cluster: shard.0.cluster, store, stores: shard.all_stores().await? })
         }
@@ -353,11 +353,16 @@ impl Shard {
         Ok(())
     }
 
-    /// Applies a committed compaction of the log.
-    pub(crate) fn apply_compaction(&self, peer: &Rc<Peer>, applying: Applying, index: LogIndex, term: Term) {
+    /// Compacts the log of this store's peer.
+    pub(crate) fn compact_here(&self, peer: &Peer, index: LogIndex, term: Term) {
         let meta = peer.meta_of(&peer.region()).encode();
         self.0.engine.compact_log(peer.id(), index, term, meta);
         peer.compacted();
+    }
+
+    /// Applies a committed compaction of the log.
+    pub(crate) fn apply_compaction(&self, peer: &Rc<Peer>, applying: Applying, index: LogIndex, term: Term) {
+        self.compact_here(peer, index, term);
         peer.wrote(applying.position);
         Peer::answer(applying, || Outcome::Done);
         peer.finish_slow();

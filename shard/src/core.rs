@@ -369,12 +369,17 @@ impl Shard {
         }
     }
 
-    /// Compacts the logs that hold the core's log over its bound, be they as short as they may; ends when the engine closes.
+    /// Compacts the logs that hold the core's log over its bound, be they as short as they may; ends when the engine closes. A follower does so
+    /// for itself: what its leader still needs of the log is the leader's own.
     pub(crate) async fn keep_log_in_bound(self) {
         while let Some(region) = self.0.engine.log_past_bound().await {
-            if let Some(peer) = self.peer(region).filter(|peer| peer.is_leader()) {
+            if let Some(peer) = self.peer(region).filter(|peer| peer.takes_turns()) {
                 let first = self.0.engine.log().first_index(region);
-                self.compact_log_through(&peer, peer.compaction_through_applied(first));
+                let due = peer.compaction_through_applied(first);
+                match due {
+                    Some((index, term)) if !peer.is_leader() => self.compact_here(&peer, index, term),
+                    due => self.compact_log_through(&peer, due),
+                }
             }
             pinion_runtime::sleep(LOG_BOUND_WAIT).await;
         }

@@ -90,8 +90,11 @@ impl Shard {
 
     /// The same on this core alone. Whether there was news.
     pub(crate) fn learn_stores_here(&self, records: &[StoreRecord]) -> bool {
-        let others = records.iter().filter(|record| record.id != self.0.store);
-        others.fold(false, |news, record| self.0.links.learn(record) || news)
+        let mut news = false;
+        for record in records.iter().filter(|record| record.id != self.0.store) {
+            news |= self.0.links.learn(record);
+        }
+        news
     }
 
     /// Sends a message to a core of its receiver's store; reports it as lost where nobody knows the store.

@@ -22,6 +22,8 @@ const CATCH_UP_MAX: Duration = Duration::from_mins(10);
 /// How long handing over leadership may take.
 const TRANSFER_MAX: Duration = Duration::from_secs(3);
 const TRANSFER_WAIT: Duration = Duration::from_millis(5);
+/// How long a store that stops tries to hand over what it leads.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// Changes of one call.
 const CHANGES_MAX: usize = 16;
 /// When a caller should come back while other changes are under way.
@@ -59,7 +61,7 @@ impl Shard {
         let peer = self.leading(region)?;
         check_wishes(&peer.region(), wishes)?;
         self.check_stores(wishes)?;
-        self.check_quorum_remains(&peer, wishes)?;
+        check_quorum_remains(&peer, wishes)?;
         let is_to_go =
             |wish: &PeerChange| wish.store == self.0.store && wish.kind != PeerChangeKind::AddVoter;
         if wishes.iter().any(is_to_go) {
@@ -172,38 +174,6 @@ impl Shard {
         }
     }
 
-    /// Refuses a change after which the voters that can be reached would be no quorum.
-    fn check_quorum_remains(&self, peer: &Peer, wishes: &[PeerChange]) -> Result<(), WireError> {
-        let region = peer.region();
-        let mut voters: Vec<StoreId> = region
-            .peers
-            .iter()
-            .filter(|member| member.role.is_voter_incoming())
-            .map(|member| member.store)
-            .collect();
-        for PeerChange { store, kind } in wishes {
-            voters.retain(|voter| voter != store);
-            if *kind == PeerChangeKind::AddVoter {
-                voters.push(*store);
-            }
-        }
-        if voters.is_empty() {
-            return Err(WireError::invalid(format!("region {} would have no voter left", region.id)));
-        }
-        let lost = peer.unreachable();
-        let is_reached =
-            |store: &&StoreId| region.peer_on(**store).is_none_or(|member| !lost.contains(&member.id));
-        let reached = voters.iter().filter(is_reached).count();
-        if reached * 2 <= voters.len() {
-            return Err(WireError::invalid(format!(
-                "region {} would lose its quorum: of the {} voters that it would have, {reached} can be reached",
-                region.id,
-                voters.len()
-            )));
-        }
-        Ok(())
-    }
-
     async fn hand_over_to_any(&self, peer: &Rc<Peer>, wishes: &[PeerChange]) -> Result<(), WireError> {
         let stays = |member: &&pinion_types::Peer| {
             let wish = wishes.iter().find(|wish| wish.store == member.store);
@@ -221,6 +191,26 @@ impl Shard {
             ))
         })?;
         self.transfer_leader(peer.id(), to.store).await
+    }
+
+    /// Hands over what this core leads and others could lead, so that a stop leaves no region without a leader; gives up after
+    /// [`HAND_OVER_MAX`].
+    pub(crate) async fn hand_over_all(&self) {
+        let begun = pinion_runtime::now();
+        while begun.elapsed() < HAND_OVER_MAX && self.failure().is_none() {
+            let peers = self.peers();
+            let led = peers.iter().filter(|peer| peer.is_leader() && peer.takes_turns());
+            let mut waits = false;
+            for (peer, successor) in led.filter_map(|peer| Some((peer, peer.successor()?))) {
+                peer.transfer_to(successor);
+                self.enqueue(peer);
+                waits = true;
+            }
+            if !waits {
+                return;
+            }
+            pinion_runtime::sleep(TRANSFER_WAIT * 4).await;
+        }
     }
 
     /// Hands leadership of a region that this core leads to a store's peer, and waits until it does not lead any more.
@@ -248,6 +238,38 @@ impl Shard {
         }
         Ok(())
     }
+}
+
+/// Refuses a change after which the voters that can be reached would be no quorum.
+fn check_quorum_remains(peer: &Peer, wishes: &[PeerChange]) -> Result<(), WireError> {
+    let region = peer.region();
+    let mut voters: Vec<StoreId> = region
+        .peers
+        .iter()
+        .filter(|member| member.role.is_voter_incoming())
+        .map(|member| member.store)
+        .collect();
+    for PeerChange { store, kind } in wishes {
+        voters.retain(|voter| voter != store);
+        if *kind == PeerChangeKind::AddVoter {
+            voters.push(*store);
+        }
+    }
+    if voters.is_empty() {
+        return Err(WireError::invalid(format!("region {} would have no voter left", region.id)));
+    }
+    let lost = peer.unreachable();
+    let is_reached =
+        |store: &&StoreId| region.peer_on(**store).is_none_or(|member| !lost.contains(&member.id));
+    let reached = voters.iter().filter(is_reached).count();
+    if reached * 2 <= voters.len() {
+        return Err(WireError::invalid(format!(
+            "region {} would lose its quorum: of the {} voters that it would have, {reached} can be reached",
+            region.id,
+            voters.len()
+        )));
+    }
+    Ok(())
 }
 
 fn check_wishes(region: &Region, wishes: &[PeerChange]) -> Result<(), WireError> {

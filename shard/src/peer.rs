@@ -30,11 +30,14 @@ use crate::storage::{PeerStorage, Snapshots, Wanted};
 use barrier::Reads;
 use group::Seats;
 use pinion_engine::tree::Tree;
-use pinion_raft::{Entry, Message, RawNode};
+use pinion_raft::{Entry, Message, RawNode, Storage};
 use pinion_types::{LogIndex, Region, RegionId, Term};
 use propose::{Pending, Proposed};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+
+/// How many times longer than it should be a log may grow for the sake of a slow follower.
+const SLOW_FACTOR: u64 = 4;
 
 /// One region at work on this core.
 pub(crate) struct Peer {
@@ -204,23 +207,47 @@ impl Peer {
             && !self.applying.get()
     }
 
-    /// The position that the log should be compacted through now, if its entries below the applied index are more than `entries_max`, or their
-    /// bytes more than `bytes_max`. Says so once, until the compaction is applied.
+    /// The position that the log should be compacted through now, if this peer leads and the entries below its applied index are more than
+    /// `entries_max`, or their bytes more than `bytes_max`. Followers that can be reached are waited for, until there is
+    /// [`SLOW_FACTOR`] times as much: then they get a snapshot. Says so once, until the compaction is applied.
     pub(crate) fn compaction_due(
         &self,
         first_index: LogIndex,
         entries_max: u64,
         bytes_max: u64,
     ) -> Option<(LogIndex, Term)> {
-        let entries = self.applied.get().0.0.saturating_sub(first_index.0);
-        let due = entries > entries_max || (self.log_bytes.get() > bytes_max && entries > 1);
-        if due { self.compaction_through_applied(first_index) } else { None }
+        let applied = self.applied.get().0;
+        let (entries, bytes) = (applied.0.saturating_sub(first_index.0), self.log_bytes.get());
+        let is_over = |factor: u64| {
+            entries > entries_max.saturating_mul(factor)
+                || (bytes > bytes_max.saturating_mul(factor) && entries > 1)
+        };
+        if !is_over(1) || !self.is_leader() {
+            return None;
+        }
+        let through = if is_over(SLOW_FACTOR) { applied } else { applied.min(self.slowest_match()) };
+        self.compaction_through(first_index, through)
     }
 
     /// The position that the log should be compacted through to be as short as can be. Says so once, until the compaction is applied.
     pub(crate) fn compaction_through_applied(&self, first_index: LogIndex) -> Option<(LogIndex, Term)> {
-        let (index, term) = self.applied.get();
-        (index >= first_index && !self.compacting.replace(true)).then_some((index, term))
+        self.compaction_through(first_index, self.applied.get().0)
+    }
+
+    fn compaction_through(&self, first_index: LogIndex, through: LogIndex) -> Option<(LogIndex, Term)> {
+        // What Raft has not heard to be applied it may still ask for.
+        let node = self.node.borrow();
+        let through = through.min(node.applied());
+        if through < first_index {
+            return None;
+        }
+        let term = node.storage().term(through).ok()?;
+        (!self.compacting.replace(true)).then_some((through, term))
+    }
+
+    /// Nobody knows any more what became of a compaction that was proposed.
+    pub(super) fn forget_compaction(&self) {
+        self.compacting.set(false);
     }
 
     /// The log was compacted.

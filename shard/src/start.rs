@@ -210,8 +210,9 @@ impl Shard {
         }
     }
 
-    /// Stops this core: no more calls are taken, and what was appended to the log is made durable.
+    /// Stops this core: other stores take over what it leads, no more calls are taken, and what was appended to the log is made durable.
     pub async fn stop(&self) -> Result<(), ShardError> {
+        self.hand_over_all().await;
         self.0.stopping.set(true);
         Ok(self.0.engine.close().await?)
     }

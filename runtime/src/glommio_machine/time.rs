@@ -3,11 +3,17 @@
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Nanoseconds of the monotonic clock since the process first asked.
+/// Nanoseconds since the process first asked, by the clock that goes on while the machine sleeps: a lease must not outlast a suspension.
 pub(crate) fn monotonic_nanos() -> u64 {
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
-    let start = *START.get_or_init(std::time::Instant::now);
-    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    static START: OnceLock<u64> = OnceLock::new();
+    let now = boot_nanos();
+    now.saturating_sub(*START.get_or_init(|| now))
+}
+
+fn boot_nanos() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let part = |number: i64| u64::try_from(number).unwrap_or(0);
+    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
 }
 
 /// Wall-clock time since the Unix epoch.

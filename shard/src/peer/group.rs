@@ -152,6 +152,29 @@ impl Peer {
         node.tracker().progress.iter().filter(silent).map(|(id, _)| id).collect()
     }
 
+    /// Up to where every member that can be reached has the log.
+    pub(crate) fn slowest_match(&self) -> LogIndex {
+        let node = self.node.borrow();
+        let members = node.tracker().progress.iter();
+        let reached = members.filter(|(id, progress)| *id != self.replica.id && progress.recently_active);
+        reached.map(|(_, progress)| progress.matched).min().unwrap_or(LogIndex(u64::MAX))
+    }
+
+    /// The voter that is the best successor of this leader: it can be reached, and has the most of the log.
+    pub(crate) fn successor(&self) -> Option<PeerId> {
+        let region = self.region.borrow();
+        let node = self.node.borrow();
+        let progress = &node.tracker().progress;
+        let rank = |member: &pinion_types::Peer| {
+            let progress = progress.get(member.id)?;
+            let may_lead = member.role == pinion_types::PeerRole::Voter
+                && member.id != self.replica.id
+                && progress.recently_active;
+            may_lead.then_some((progress.matched, member.id))
+        };
+        region.peers.iter().filter_map(rank).max().map(|(_, id)| id)
+    }
+
     /// Asks a voter to take over leadership.
     pub(crate) fn transfer_to(&self, id: PeerId) {
         self.node.borrow_mut().transfer_leader(id);

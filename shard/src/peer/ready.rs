@@ -90,6 +90,7 @@ impl Peer {
         self.take_read_states(read_states.into_iter());
         if lost_leadership {
             self.drop_reads();
+            self.forget_compaction();
         }
         Some(turn)
     }
