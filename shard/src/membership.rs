@@ -9,7 +9,7 @@ use crate::error::ShardError;
 use crate::peer::{Applying, Change, Outcome, Peer, Proposal};
 use pinion_capnp::{PeerChange, PeerChangeKind, WireError};
 use pinion_raft::{ConfChange, ConfChangeKind, ConfChangeSingle, ConfChangeTransition};
-use pinion_types::{PeerId, PeerRole, Region, RegionId, StoreId};
+use pinion_types::{CoreId, PeerId, PeerRole, Region, RegionId, StoreId};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,11 +37,18 @@ impl Shard {
         applying: Applying,
         change: &Change,
     ) -> Result<(), ShardError> {
+        let before = peer.region().peers.clone();
         if peer.change_members(&applying, change)? {
             self.0.engine.set_meta(peer.id(), peer.meta_of(&peer.region()).encode());
             peer.wrote(applying.position);
             Peer::answer(applying, || Outcome::Done);
             self.announce(peer);
+            if peer.is_leader() {
+                before.iter().filter(|member| !peer.has_member(member.id)).for_each(|member| {
+                    // It may be lost: who was removed asks, sooner or later.
+                    self.tell_removed(peer, *member, CoreId(0));
+                });
+            }
         } else {
             peer.refuse(applying);
         }

@@ -16,7 +16,7 @@ use crate::structures::Tombstone;
 use pinion_capnp::link::RegionMessage;
 use pinion_engine::NewTree;
 use pinion_raft::MessageKind;
-use pinion_types::{CoreId, LogIndex, PeerId, Region, RegionId, Term};
+use pinion_types::{CoreId, Epoch, LogIndex, PeerId, Region, RegionId, Term};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ impl Shard {
             return;
         }
         if message.gone {
-            if message.epoch.conf_ver > conf_ver || peer.is_blank() {
+            if message.epoch.conf_ver > conf_ver {
                 self.destroy(&peer);
             }
             return;
@@ -99,24 +99,27 @@ impl Shard {
         let is_removed =
             !peer.is_blank() && message.epoch.conf_ver < conf_ver && !peer.has_member(message.from.id);
         if is_removed {
-            return self.tell_removed(&peer, &message);
+            return self.tell_removed(&peer, message.from, message.from_core);
         }
         peer.step(message);
         self.enqueue(&peer);
     }
 
     /// Lets a peer know that it is no longer a member.
-    fn tell_removed(&self, peer: &Peer, message: &RegionMessage) {
-        let answer = RegionMessage {
-            region: message.region,
+    pub(crate) fn tell_removed(&self, peer: &Peer, removed: pinion_types::Peer, core: CoreId) {
+        if removed.store == self.0.store {
+            return;
+        }
+        let message = RegionMessage {
+            region: peer.id(),
             epoch: peer.region().epoch,
             from: peer.peer(),
-            to: message.from,
+            to: removed,
             from_core: self.0.core,
             gone: true,
             ..RegionMessage::default()
         };
-        self.send_message(message.from_core, answer);
+        self.send_message(core, message);
     }
 
     /// A message for a region that is not on this store: it may make the peer.
@@ -135,7 +138,7 @@ impl Shard {
         }
         let shard = self.clone();
         pinion_runtime::spawn(async move {
-            match shard.make_blank(region, to).await {
+            match shard.make_blank(region, to, message.epoch).await {
                 Ok(()) => shard.receive_message(message),
                 Err(error) => shard.fail(&error),
             }
@@ -148,9 +151,16 @@ impl Shard {
         self.router().overlapping(&range).any(|route| route.region.id != id)
     }
 
-    /// Makes a peer that knows nothing of its region.
-    pub(crate) async fn make_blank(&self, region: RegionId, own: PeerId) -> Result<(), ShardError> {
-        let meta = Meta { region: Region { id: region, ..Region::default() }, own, ..Meta::default() };
+    /// Makes a peer that knows nothing of its region but the epoch of one that has it as a member: whoever does not know it in a later epoch has
+    /// seen it removed.
+    pub(crate) async fn make_blank(
+        &self,
+        region: RegionId,
+        own: PeerId,
+        epoch: Epoch,
+    ) -> Result<(), ShardError> {
+        let blank = Region { id: region, epoch, ..Region::default() };
+        let meta = Meta { region: blank, own, ..Meta::default() };
         let generation = self.next_generation(region);
         let new = NewTree { id: region, start: Vec::new(), end: Vec::new(), meta: meta.encode(), generation };
         let nowhere = (LogIndex(0), Term(0));

@@ -35,6 +35,7 @@ use pinion_types::{LogIndex, Region, RegionId, Term};
 use propose::{Pending, Proposed};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// How many times longer than it should be a log may grow for the sake of a slow follower.
 const SLOW_FACTOR: u64 = 4;
@@ -57,6 +58,10 @@ pub(crate) struct Peer {
     /// The last entry whose change of members or range is in `region`.
     changed_at: Cell<LogIndex>,
     seats: RefCell<Seats>,
+    /// How long a member may say nothing and still count as reached.
+    silence_max: Duration,
+    /// Looks of the steward since a leader was known.
+    forlorn_looks: Cell<u32>,
     reads: RefCell<Reads>,
     pending: RefCell<Pending>,
     proposed: RefCell<VecDeque<Proposed>>,

@@ -26,6 +26,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 impl Shard {
     /// Looks after the store's place in the cluster; for ever.
     pub async fn steward(self) {
+        pinion_runtime::spawn(self.clone().keep_replicas());
         let mut announced = false;
         while !self.0.stopping.get() {
             if self.0.core == CoreId(0) {
@@ -44,6 +45,16 @@ impl Shard {
                 }
             }
             self.release_snapshots().await;
+            for peer in self.peers() {
+                self.send_to_peers(&peer, peer.inquiries());
+            }
+            pinion_runtime::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Gives regions the peers that they lack; for ever. It waits for as long as a new peer takes.
+    async fn keep_replicas(self) {
+        while !self.0.stopping.get() {
             self.add_missing_peers().await;
             pinion_runtime::sleep(LOOK_EVERY).await;
         }

@@ -4,17 +4,22 @@ use super::Peer;
 use pinion_capnp::WireError;
 use pinion_capnp::link::RegionMessage;
 use pinion_raft::{Message, MessageKind, NO_PEER, Role};
+use pinion_runtime::Instant;
 use pinion_types::map::HashMap;
 use pinion_types::{CoreId, LogIndex, PeerId, StoreId};
 
 /// Peers whose places are remembered beside those of the region's own: whoever writes first to a peer that knows no region yet.
 const STRANGERS_MAX: usize = 16;
 
-/// Where a peer sits: its store, and the core of it that wrote last.
+/// Looks of the steward without a leader after which a peer asks whether it is still a member.
+const FORLORN_LOOKS: u32 = 10;
+
+/// Where a peer sits: its store, the core of it that wrote last, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat {
     store: StoreId,
     core: CoreId,
+    heard: Instant,
 }
 
 /// The seats of those who wrote to a peer.
@@ -59,7 +64,9 @@ impl Peer {
         let mut seats = self.seats.borrow_mut();
         let is_known = seats.contains_key(&message.from.id) || self.has_member(message.from.id);
         if is_known || seats.len() < STRANGERS_MAX {
-            seats.insert(message.from.id, Seat { store: message.from.store, core: message.from_core });
+            let seat =
+                Seat { store: message.from.store, core: message.from_core, heard: pinion_runtime::now() };
+            seats.insert(message.from.id, seat);
         }
     }
 
@@ -143,20 +150,42 @@ impl Peer {
         !super::members::conf_state(&self.region.borrow()).voters_outgoing.is_empty()
     }
 
-    /// Members that the leader has not heard from for an election timeout.
+    /// Whether a member has written within the least election timeout: a leader hears from each several times in it.
+    fn is_reached(&self, id: PeerId) -> bool {
+        let seats = self.seats.borrow();
+        seats.get(&id).is_some_and(|seat| seat.heard.elapsed() <= self.silence_max)
+    }
+
+    /// Members that this leader does not hear from.
     pub(crate) fn unreachable(&self) -> Vec<PeerId> {
-        let node = self.node.borrow();
-        let silent = |(id, progress): &(PeerId, &pinion_raft::tracker::Progress)| {
-            *id != self.replica.id && !progress.recently_active
-        };
-        node.tracker().progress.iter().filter(silent).map(|(id, _)| id).collect()
+        let region = self.region.borrow();
+        let ids = region.peers.iter().map(|member| member.id);
+        ids.filter(|id| *id != self.replica.id && !self.is_reached(*id)).collect()
+    }
+
+    /// Messages that ask the others of the region whether this peer is still a member, for one that has not heard of a leader for long: who
+    /// was removed while nobody reached it has no other way to hear of it. Whoever leads has nothing to do for them.
+    pub(crate) fn inquiries(&self) -> Vec<Message> {
+        let is_forlorn = self.node.borrow().soft_state().leader == NO_PEER;
+        let looks = if is_forlorn { self.forlorn_looks.get() + 1 } else { 0 };
+        self.forlorn_looks.set(looks % FORLORN_LOOKS);
+        if looks < FORLORN_LOOKS {
+            return Vec::new();
+        }
+        let mut others: Vec<PeerId> = self.seats.borrow().keys().copied().collect();
+        others.extend(self.region.borrow().peers.iter().map(|member| member.id));
+        others.sort_unstable();
+        others.dedup();
+        let inquiry =
+            |to| Message { kind: MessageKind::ReadIndex, from: self.replica.id, to, ..Message::default() };
+        others.into_iter().filter(|id| *id != self.replica.id).map(inquiry).collect()
     }
 
     /// Up to where every member that can be reached has the log.
     pub(crate) fn slowest_match(&self) -> LogIndex {
         let node = self.node.borrow();
         let members = node.tracker().progress.iter();
-        let reached = members.filter(|(id, progress)| *id != self.replica.id && progress.recently_active);
+        let reached = members.filter(|(id, _)| *id != self.replica.id && self.is_reached(*id));
         reached.map(|(_, progress)| progress.matched).min().unwrap_or(LogIndex(u64::MAX))
     }
 
@@ -169,7 +198,7 @@ impl Peer {
             let progress = progress.get(member.id)?;
             let may_lead = member.role == pinion_types::PeerRole::Voter
                 && member.id != self.replica.id
-                && progress.recently_active;
+                && self.is_reached(member.id);
             may_lead.then_some((progress.matched, member.id))
         };
         region.peers.iter().filter_map(rank).max().map(|(_, id)| id)

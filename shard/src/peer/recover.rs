@@ -11,13 +11,19 @@ use crate::stamp::Stamp;
 use crate::storage::{PeerStorage, raft_entry};
 use pinion_capnp::WireError;
 use pinion_engine::RecoveredRegion;
-use pinion_raft::{ApplyAhead, Config, HardState, History, LeaseConfig, RaftError, RawNode};
+use pinion_raft::{ApplyAhead, Config, DropReason, HardState, History, LeaseConfig, RaftError, RawNode};
 use pinion_types::{Epoch, LogIndex, PeerId, Region};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// When a caller should come back whose region waits for its followers.
+const UNCOMMITTED_WAIT: Duration = Duration::from_millis(20);
+/// Bytes of entries on their way to one follower, and those that wait for a quorum: what one region may take of a core's memory. Less holds a
+/// distant follower back.
+const INFLIGHT_BYTES_MAX: u64 = 8 << 20;
+const UNCOMMITTED_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of entries that are read from the log at a time.
 const REPLAY_BYTES_MAX: usize = 4 << 20;
 
@@ -72,6 +78,8 @@ impl Peer {
             tree: RefCell::new(found.tree),
             changed_at: Cell::new(meta.changed_at),
             seats: RefCell::default(),
+            silence_max: shard.0.limits.raft.promise(),
+            forlorn_looks: Cell::new(0),
             reads: RefCell::default(),
             gone: Cell::new(false),
             deaf: Cell::new(false),
@@ -149,7 +157,10 @@ impl Peer {
     /// What a caller is told whose proposal Raft refused.
     pub(super) fn refusal(&self, error: &RaftError) -> WireError {
         match error {
-            RaftError::ProposalDropped(_) => WireError::NotLeader { region: self.id, leader: None },
+            RaftError::ProposalDropped(DropReason::Uncommitted { .. }) => {
+                WireError::ServerBusy { retry_after: UNCOMMITTED_WAIT }
+            }
+            RaftError::ProposalDropped(_) => self.not_leader(),
             other => WireError::Internal(other.to_string()),
         }
     }
@@ -174,6 +185,8 @@ fn raft_config(own: PeerId, timing: &RaftTiming, history: History) -> Config {
         apply_unpersisted: ApplyAhead::Yes,
         // A command carries the stamp and the epoch of the leader that it was given to.
         disable_proposal_forwarding: true,
+        max_inflight_bytes: INFLIGHT_BYTES_MAX,
+        max_uncommitted_entries_size: UNCOMMITTED_BYTES_MAX,
         lease: Some(LeaseConfig {
             promise: timing.promise(),
             drift_max: timing.drift_max(),
