@@ -81,6 +81,24 @@ struct Context {
 
   term @3 :UInt64;
   # The term in which the caller saw the leader. Two or more behind the region's term is `staleCommand`; 0 is not checked.
+
+  readFrom @4 :ReadFrom;
+  # Who may answer a read. Of no meaning to a call that writes. A value that the server does not know is `invalidArgument`.
+
+  ageMaxMs @5 :UInt32;
+  # With `stale`: how old, in milliseconds, what is read may be at most. 0 is as `replica`.
+}
+
+enum ReadFrom {
+  leader @0;
+  # The leader alone: the newest acknowledged state, at once while its lease lasts.
+
+  replica @1;
+  # Any peer that has the data: the newest acknowledged state, which it asks the leader for.
+
+  stale @2;
+  # Any peer that has the data: a state that was the newest at some time within `ageMaxMs` before the call, without a question where the
+  # peer asked recently.
 }
 
 struct Error {

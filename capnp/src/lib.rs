@@ -49,5 +49,5 @@ pub use link::{
 };
 pub use raw::{
     Atomicity, Context, Operation, OperationKind, OperationResult, Operations, Page, Pairs, RawAnswer,
-    RawCall, RawReply, RawRequest, RawService, Remaining, Results, Scan,
+    RawCall, RawReply, RawRequest, RawService, ReadFrom, Remaining, Results, Scan,
 };

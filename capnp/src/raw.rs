@@ -30,6 +30,20 @@ pub struct Context {
     pub peer: Option<Peer>,
     /// The term in which the leader was seen; 0 is not checked.
     pub term: Term,
+    /// Who may answer a read.
+    pub read_from: ReadFrom,
+}
+
+/// Who may answer a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The leader alone.
+    #[default]
+    Leader,
+    /// Any peer, which asks the leader what is the newest state.
+    Replica,
+    /// Any peer, with a state that was the newest at some time since so long before the call.
+    Stale(Duration),
 }
 
 /// A call with what belongs to every call.

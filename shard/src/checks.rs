@@ -65,13 +65,26 @@ fn not_in_region(region: &Region, stored_key: &[u8]) -> WireError {
 
 /// Checks a call's context: store, leadership, peer, term, epoch.
 pub(crate) fn context(peer: &Peer, store: StoreId, context: Option<&Context>) -> Result<(), WireError> {
+    checked(peer, store, context, true)
+}
+
+/// The same for a read that any peer may answer.
+pub(crate) fn replica_context(
+    peer: &Peer,
+    store: StoreId,
+    context: Option<&Context>,
+) -> Result<(), WireError> {
+    checked(peer, store, context, false)
+}
+
+fn checked(peer: &Peer, store: StoreId, context: Option<&Context>, must_lead: bool) -> Result<(), WireError> {
     if let Some(addressed) = context.and_then(|context| context.peer)
         && addressed.store != store
     {
         return Err(WireError::StoreNotMatch { requested: addressed.store, actual: store });
     }
     let region = peer.region();
-    if !peer.is_leader() {
+    if must_lead && !peer.is_leader() {
         return Err(peer.not_leader());
     }
     let Some(context) = context else { return Ok(()) };

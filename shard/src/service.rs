@@ -8,7 +8,7 @@ use crate::{checks, command, value};
 use bytes::Bytes;
 use pinion_capnp::{
     Atomicity, Operation, OperationKind, OperationResult, Operations, Page, RawAnswer, RawCall, RawReply,
-    RawRequest, RawService, Remaining, Results, Scan, WireError,
+    RawRequest, RawService, ReadFrom, Remaining, Results, Scan, WireError,
 };
 use pinion_engine::batch::WriteBatch;
 use pinion_runtime::mailbox::{SendError, oneshot};
@@ -109,6 +109,9 @@ impl Shard {
         request: &RawRequest,
     ) -> Result<RawAnswer, Moved> {
         let peer = self.peer(region).filter(|peer| !peer.is_frozen()).ok_or(Moved)?;
+        if let Some(age_max) = replica_read(request) {
+            return Ok(self.execute_on_replica(&peer, request, age_max).await);
+        }
         if !peer.is_leader() && !peer.is_alone() {
             return Ok(Err(peer.not_leader()));
         }
@@ -116,6 +119,23 @@ impl Shard {
             true => Ok(self.execute(&peer, request).await),
             false => Err(Moved),
         }
+    }
+
+    /// Answers a read on any peer that has the data, with what was the newest state at some time since `age_max` before the call.
+    async fn execute_on_replica(
+        &self,
+        peer: &Rc<Peer>,
+        request: &RawRequest,
+        age_max: Duration,
+    ) -> RawAnswer {
+        if peer.is_blank() || peer.is_gone() {
+            return Err(peer.not_leader());
+        }
+        if !peer.is_fresh(age_max) {
+            self.wait_until_readable(peer).await?;
+        }
+        checks::replica_context(peer, self.0.store, request.context.as_deref())?;
+        self.read(peer, request, true).await
     }
 
     /// Waits until a read may be answered from the peer's tree.
@@ -139,21 +159,8 @@ impl Shard {
         let epoch = peer.region().epoch;
         let has_context = request.context.is_some();
         match &request.call {
-            RawCall::Get { family, key } => {
-                let key = key_of(peer, key)?;
-                let value = peer.get(*family, &key).await.map_err(|error| wire_error(&error))?;
-                Ok(RawReply::Value(value.map(|value| Bytes::copy_from_slice(&value))))
-            }
-            RawCall::TimeToLive { family, key } => {
-                let key = key_of(peer, key)?;
-                let value = peer.get(*family, &key).await.map_err(|error| wire_error(&error))?;
-                Ok(RawReply::TimeToLive(match value.map(|value| value.expiry_ms()) {
-                    None => Remaining::NotFound,
-                    Some(None) => Remaining::Forever,
-                    Some(Some(expiry)) => {
-                        Remaining::For(Duration::from_millis(expiry.saturating_sub(peer.stamp_ms())))
-                    }
-                }))
+            RawCall::Get { .. } | RawCall::TimeToLive { .. } | RawCall::Scan(_) => {
+                self.read(peer, request, has_context).await
             }
             RawCall::Put { family, key, value, ttl } => {
                 let key = key_of(peer, key)?;
@@ -174,7 +181,6 @@ impl Shard {
                 batch.delete_range(*family, &start, &end);
                 self.write(peer, epoch, batch).await
             }
-            RawCall::Scan(scan) => self.scan_region(peer, scan, has_context).await,
             RawCall::Batch { operations, .. } => self.batch_in_region(peer, epoch, operations).await,
             RawCall::CompareAndSwap { family, key, expected, value, ttl } => {
                 let command = command::CompareAndSwap {
@@ -185,6 +191,34 @@ impl Shard {
                 };
                 self.propose(peer, epoch, Proposal::CompareAndSwap(command)).await
             }
+        }
+    }
+
+    /// Answers a read from the peer's tree as it is.
+    async fn read(&self, peer: &Rc<Peer>, request: &RawRequest, has_context: bool) -> RawAnswer {
+        match &request.call {
+            RawCall::Get { family, key } => {
+                let key = key_of(peer, key)?;
+                let value = peer.get(*family, &key).await.map_err(|error| wire_error(&error))?;
+                Ok(RawReply::Value(value.map(|value| Bytes::copy_from_slice(&value))))
+            }
+            RawCall::TimeToLive { family, key } => {
+                let key = key_of(peer, key)?;
+                let value = peer.get(*family, &key).await.map_err(|error| wire_error(&error))?;
+                Ok(RawReply::TimeToLive(match value.map(|value| value.expiry_ms()) {
+                    None => Remaining::NotFound,
+                    Some(None) => Remaining::Forever,
+                    Some(Some(expiry)) => {
+                        Remaining::For(Duration::from_millis(expiry.saturating_sub(peer.stamp_ms())))
+                    }
+                }))
+            }
+            RawCall::Scan(scan) => self.scan_region(peer, scan, has_context).await,
+            RawCall::Batch { operations, .. } => {
+                let epoch = peer.region().epoch;
+                self.batch_in_region(peer, epoch, operations).await
+            }
+            _ => Err(WireError::Internal("a call that writes came to where reads are answered".to_owned())),
         }
     }
 
@@ -637,6 +671,22 @@ fn envelope(peer: &Peer, ttl: Option<Duration>) -> value::Envelope {
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         peer.stamp_ms().saturating_add(ttl)
     }))
+}
+
+/// How old a state may be that a read is content with on any peer: nothing for calls that only the leader may do.
+fn replica_read(request: &RawRequest) -> Option<Duration> {
+    let only_reads = match &request.call {
+        RawCall::Batch { operations, .. } => {
+            operations.iter().all(|operation| matches!(operation.kind, OperationKind::Get))
+        }
+        call => reads(call),
+    };
+    match request.context.as_ref()?.read_from {
+        ReadFrom::Leader => None,
+        _ if !only_reads => None,
+        ReadFrom::Replica => Some(Duration::ZERO),
+        ReadFrom::Stale(age_max) => Some(age_max),
+    }
 }
 
 /// Whether a call is answered with what the tree holds.

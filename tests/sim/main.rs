@@ -14,5 +14,6 @@ mod coverage;
 mod io_failures;
 mod power;
 mod replay;
+mod replica_reads;
 mod seeds;
 mod store;

@@ -2,8 +2,9 @@
 
 use super::{DecodeError, list_length};
 use crate::generated::common_capnp as schema;
-use crate::{Context, WireError};
+use crate::{Context, ReadFrom, WireError};
 use pinion_types::{ColumnFamily, Epoch, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term};
+use std::time::Duration;
 
 /// Most peers that a region on the wire may have: far more than any placement rule asks for.
 const PEERS_MAX: u32 = 64;
@@ -98,12 +99,33 @@ pub(crate) fn read_context(reader: schema::context::Reader<'_>) -> Result<Box<Co
         epoch: reader.has_epoch().then(|| reader.get_epoch()).transpose()?.map(read_epoch),
         peer: reader.has_peer().then(|| reader.get_peer()).transpose()?.map(read_peer).transpose()?,
         term: Term(reader.get_term()),
+        read_from: match reader.get_read_from() {
+            Ok(schema::ReadFrom::Leader) => ReadFrom::Leader,
+            Ok(schema::ReadFrom::Replica) => ReadFrom::Replica,
+            Ok(schema::ReadFrom::Stale) => {
+                ReadFrom::Stale(Duration::from_millis(reader.get_age_max_ms().into()))
+            }
+            Err(capnp::NotInSchema(number)) => {
+                return Err(WireError::invalid(format!(
+                    "nobody can be read from as {number}; there are leader (0), replica (1) and stale (2)"
+                ))
+                .into());
+            }
+        },
     }))
 }
 
 pub(crate) fn write_context(mut builder: schema::context::Builder<'_>, context: &Context) {
     builder.set_region_id(context.region.0);
     builder.set_term(context.term.0);
+    match context.read_from {
+        ReadFrom::Leader => builder.set_read_from(schema::ReadFrom::Leader),
+        ReadFrom::Replica => builder.set_read_from(schema::ReadFrom::Replica),
+        ReadFrom::Stale(age) => {
+            builder.set_read_from(schema::ReadFrom::Stale);
+            builder.set_age_max_ms(u32::try_from(age.as_millis()).unwrap_or(u32::MAX));
+        }
+    }
     if let Some(epoch) = context.epoch {
         write_epoch(builder.reborrow().init_epoch(), epoch);
     }

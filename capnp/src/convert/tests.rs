@@ -5,8 +5,8 @@ use super::answer::{read_answer, write_answer};
 use super::method::RawMethod;
 use super::request::{method_of, read_request, write_request};
 use crate::{
-    Atomicity, Context, Operations, Page, Pairs, RawAnswer, RawCall, RawReply, RawRequest, Remaining,
-    RequestLimits, Results, Scan, WireError,
+    Atomicity, Context, Operations, Page, Pairs, RawAnswer, RawCall, RawReply, RawRequest, ReadFrom,
+    Remaining, RequestLimits, Results, Scan, WireError,
 };
 use bytes::Bytes;
 use capnp::any_pointer;
@@ -89,8 +89,9 @@ fn every_request_survives_the_wire() {
         epoch: Some(Epoch { conf_ver: 1, version: 2 }),
         peer: Some(Peer { id: PeerId(3), store: StoreId(1), role: PeerRole::Learner }),
         term: Term(5),
+        read_from: ReadFrom::Stale(Duration::from_millis(70)),
     };
-    let bare = Context { region: RegionId(7), ..Context::default() };
+    let bare = Context { region: RegionId(7), read_from: ReadFrom::Replica, ..Context::default() };
     for call in every_call() {
         for context in [None, Some(Box::new(context)), Some(Box::new(bare))] {
             let deadline = context.is_some().then(|| Instant::from_nanos(5) + Duration::from_millis(250));

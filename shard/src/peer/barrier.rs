@@ -1,13 +1,16 @@
 //! Which state a read may be answered from: a leader's own at once while its lease lasts, otherwise what was committed when a quorum has
 //! confirmed that it still leads.
 //!
-//! Readers that come in one turn of the core share one question to the quorum.
+//! Readers that come in one turn of the core share one question to the quorum. A follower asks the same through its leader; where a caller is
+//! content with a state of bounded age, it remembers when it last asked.
 
 use super::Peer;
 use bytes::Bytes;
 use pinion_raft::ReadState;
+use pinion_runtime::Instant;
 use pinion_runtime::mailbox::oneshot;
 use pinion_types::LogIndex;
+use std::time::Duration;
 
 /// Ticks after which a question that nobody answered is given up; its readers ask again, perhaps elsewhere.
 const PATIENCE_TICKS: u32 = 40;
@@ -21,12 +24,15 @@ pub(super) struct Reads {
     unasked: Vec<Reader>,
     /// By the question's number, oldest first.
     asked: Vec<Question>,
-    /// Readers whose index is known and not applied here yet.
-    waiting: Vec<(LogIndex, Vec<Reader>)>,
+    /// Readers whose index is known and not applied here yet, and when it was asked for.
+    waiting: Vec<(LogIndex, Instant, Vec<Reader>)>,
+    /// The tree has all that was acknowledged before this moment.
+    fresh: Option<Instant>,
 }
 
 struct Question {
     number: u64,
+    asked: Instant,
     ticks_left: u32,
     readers: Vec<Reader>,
 }
@@ -58,6 +64,11 @@ impl Peer {
         lease.is_some_and(|index| index <= self.applied.get().0)
     }
 
+    /// Whether the tree has all that was acknowledged up to `age_max` ago. It knows so of the moment at which it last asked.
+    pub(crate) fn is_fresh(&self, age_max: Duration) -> bool {
+        self.reads.borrow().fresh.is_some_and(|fresh| fresh.elapsed() <= age_max)
+    }
+
     /// Asks for the word of a quorum. Resolves when the tree has all that was acknowledged before this call; canceled when leadership was lost,
     /// or nobody answered. The peer needs a turn.
     pub(crate) fn confirm_read(&self) -> oneshot::Receiver<()> {
@@ -78,11 +89,12 @@ impl Peer {
             return;
         }
         reads.questions += 1;
-        let (number, readers) = (reads.questions, std::mem::take(&mut reads.unasked));
+        let (number, asked) = (reads.questions, pinion_runtime::now());
+        let readers = std::mem::take(&mut reads.unasked);
         let context = Bytes::copy_from_slice(&number.to_le_bytes());
-        // Who can't be asked for is dropped with its readers.
-        if self.is_leader() && self.node.borrow_mut().read_index(context).is_ok() {
-            reads.asked.push(Question { number, ticks_left: PATIENCE_TICKS, readers });
+        // Who can't be asked for is dropped with its readers. A follower asks its leader.
+        if self.node.borrow_mut().read_index(context).is_ok() {
+            reads.asked.push(Question { number, asked, ticks_left: PATIENCE_TICKS, readers });
         }
     }
 
@@ -94,11 +106,12 @@ impl Peer {
             let Some(place) = reads.asked.iter().position(|question| question.number == number) else {
                 continue;
             };
-            let readers = reads.asked.remove(place).readers;
+            let Question { asked, readers, .. } = reads.asked.remove(place);
             if index <= self.applied.get().0 {
+                reads.fresh = reads.fresh.max(Some(asked));
                 Reads::tell(readers);
             } else {
-                reads.waiting.push((index, readers));
+                reads.waiting.push((index, asked, readers));
             }
         }
     }
@@ -110,9 +123,12 @@ impl Peer {
             return;
         }
         let applied = self.applied.get().0;
-        for (_, readers) in reads.waiting.extract_if(.., |(index, _)| *index <= applied) {
+        let mut fresh = reads.fresh;
+        for (_, asked, readers) in reads.waiting.extract_if(.., |(index, ..)| *index <= applied) {
+            fresh = fresh.max(Some(asked));
             Reads::tell(readers);
         }
+        reads.fresh = fresh;
     }
 
     /// Sends every reader away: this peer no longer leads.
