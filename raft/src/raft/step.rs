@@ -19,6 +19,7 @@
 //! | of a lower term: append, heartbeat | answered if nothing else tells the sender, else dropped |
 //! | of a lower term: request for a vote | answered with a no if nothing else tells the sender, else dropped |
 //! | of a lower term: request for a pre-vote | answered with a no |
+//! | of a lower term: a no to a request for a vote | what it says to be committed is taken, else dropped |
 //! | of a lower term: anything else | dropped |
 //! | request for a vote that is already given, for a log that is behind, or of a lower priority | answered with a no |
 //! | vote or pre-vote to who does not wait for it, or for another log than the candidate's | dropped |
@@ -97,6 +98,10 @@ impl<S: Storage> Raft<S> {
             }
             self.enter_term_of(message);
         } else if message.term < self.term && message.term != Term(0) {
+            if matches!(message.kind, MessageKind::VoteResponse | MessageKind::PreVoteResponse) {
+                // Who refuses may be behind in terms and ahead in what it knows: a member that was removed and hears of no campaign.
+                self.commit_by_refusal(message);
+            }
             self.step_lower_term(message);
             return Ok(());
         }
