@@ -60,8 +60,6 @@ pub(crate) struct Peer {
     seats: RefCell<Seats>,
     /// How long a member may say nothing and still count as reached.
     silence_max: Duration,
-    /// Looks of the steward since a leader was known.
-    forlorn_looks: Cell<u32>,
     reads: RefCell<Reads>,
     pending: RefCell<Pending>,
     proposed: RefCell<VecDeque<Proposed>>,

@@ -45,9 +45,6 @@ impl Shard {
                 }
             }
             self.release_snapshots().await;
-            for peer in self.peers() {
-                self.send_to_peers(&peer, peer.inquiries());
-            }
             pinion_runtime::sleep(LOOK_EVERY).await;
         }
     }

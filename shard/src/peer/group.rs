@@ -11,9 +11,6 @@ use pinion_types::{CoreId, LogIndex, PeerId, StoreId};
 /// Peers whose places are remembered beside those of the region's own: whoever writes first to a peer that knows no region yet.
 const STRANGERS_MAX: usize = 16;
 
-/// Looks of the steward without a leader after which a peer asks whether it is still a member.
-const FORLORN_LOOKS: u32 = 10;
-
 /// Where a peer sits: its store, the core of it that wrote last, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat {
@@ -161,24 +158,6 @@ impl Peer {
         let region = self.region.borrow();
         let ids = region.peers.iter().map(|member| member.id);
         ids.filter(|id| *id != self.replica.id && !self.is_reached(*id)).collect()
-    }
-
-    /// Messages that ask the others of the region whether this peer is still a member, for one that has not heard of a leader for long: who
-    /// was removed while nobody reached it has no other way to hear of it. Whoever leads has nothing to do for them.
-    pub(crate) fn inquiries(&self) -> Vec<Message> {
-        let is_forlorn = self.node.borrow().soft_state().leader == NO_PEER;
-        let looks = if is_forlorn { self.forlorn_looks.get() + 1 } else { 0 };
-        self.forlorn_looks.set(looks % FORLORN_LOOKS);
-        if looks < FORLORN_LOOKS {
-            return Vec::new();
-        }
-        let mut others: Vec<PeerId> = self.seats.borrow().keys().copied().collect();
-        others.extend(self.region.borrow().peers.iter().map(|member| member.id));
-        others.sort_unstable();
-        others.dedup();
-        let inquiry =
-            |to| Message { kind: MessageKind::ReadIndex, from: self.replica.id, to, ..Message::default() };
-        others.into_iter().filter(|id| *id != self.replica.id).map(inquiry).collect()
     }
 
     /// Up to where every member that can be reached has the log.
