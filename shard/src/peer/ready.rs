@@ -55,7 +55,6 @@ impl Persist {
 impl Peer {
     /// The peer's part of a turn: proposes what is pending, and takes from Raft what is to be written and sent.
     pub(crate) fn collect(&self) -> Option<Turn> {
-        self.queued.set(false);
         self.propose_pending();
         self.ask_reads();
         self.take_ready()
@@ -129,5 +128,10 @@ impl Peer {
     /// Marks the peer as being in the loop's list; whether it was not.
     pub(crate) fn enqueue(&self) -> bool {
         !self.queued.replace(true)
+    }
+
+    /// The loop has taken its list, whether or not the peer takes a turn now.
+    pub(crate) fn dequeued(&self) {
+        self.queued.set(false);
     }
 }
