@@ -23,6 +23,7 @@ use pinion_types::map::{HashMap, HashSet};
 use pinion_types::{CoreId, LogIndex, RegionId, StoreId, Term};
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ pub(crate) struct Inner {
     pub(crate) store: StoreId,
     pub(crate) cluster: u64,
     pub(crate) engine: Engine,
+    pub(crate) data_dir: PathBuf,
     pub(crate) limits: ShardLimits,
     pub(crate) admission: Rc<Admission>,
     pub(crate) router: RefCell<Router>,
@@ -138,6 +140,7 @@ impl Shard {
             store: parts.store,
             cluster: parts.cluster,
             engine: parts.engine,
+            data_dir: parts.data_dir,
             limits: parts.limits,
             admission: Admission::new(parts.limits.admission),
             router: RefCell::default(),
@@ -477,6 +480,7 @@ pub(crate) struct Parts {
     pub(crate) store: StoreId,
     pub(crate) cluster: u64,
     pub(crate) engine: Engine,
+    pub(crate) data_dir: PathBuf,
     pub(crate) limits: ShardLimits,
     pub(crate) mailbox: mailbox::Sender<Message>,
     pub(crate) tombstones: HashMap<RegionId, Tombstone>,

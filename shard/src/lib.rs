@@ -5,11 +5,13 @@
 //! - `peer`: one region's replica: propose, apply, read;
 //! - [`service`] and [`admin`]: what callers and administrators ask;
 //! - [`router`], `message`, [`relocate`]: between the cores of a store;
-//! - `messages`, `links`, `incoming`, [`membership`], `snapshots`: between stores; `steward`: what a store sees to by itself; `cluster` and `book`: what concerns all of them;
+//! - `messages`, `links`, `incoming`, [`membership`], `snapshots`, `inquiry`: between stores; `steward`: what a store sees to by itself; `cluster` and `book`: what concerns all of them;
+//!   `acquaintances`: where they listened when last heard of;
 //! - [`command`], [`value`], [`meta`], [`structures`], [`identity`]: formats.
 //!
 //! Never here: an answer before the entry is applied; a call that waits for another core's lock; a queue without a bound.
 
+mod acquaintances;
 pub mod admin;
 pub mod admission;
 mod book;

@@ -81,6 +81,7 @@ impl Shard {
             let (engine, recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;
             log::info!("core {core} is gone; its {} regions move to the others", recovered.len());
             let orphan = Self::new(Parts {
+                data_dir: self.0.data_dir.clone(),
                 core,
                 store: self.0.store,
                 cluster: self.0.cluster,

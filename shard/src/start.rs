@@ -3,6 +3,7 @@
 //! All cores start together. Each opens its log and tells the others what it holds; of a region that two logs hold the higher generation
 //! counts. Core 0's log holds the store's identity; on a new store core 0 makes it, with the first regions, in one log group.
 
+use crate::acquaintances;
 use crate::core::{Parts, Shard, ShardLimits};
 use crate::error::ShardError;
 use crate::identity::Identity;
@@ -21,6 +22,7 @@ use pinion_types::map::HashMap;
 use pinion_types::{CoreId, Epoch, PeerId, Region, RegionId, StoreId};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -82,8 +84,9 @@ impl Shard {
         if core == CoreId(0) {
             // The others wait for the identity: nothing is made meanwhile.
             pinion_engine::remove_strays(&data_dir, |region| owners.contains_key(&region)).await?;
+            early.stores = acquaintances::read(&data_dir).await?;
         }
-        let identity = early.agree_on_identity(&sender, &opening, structures.identity, founding).await?;
+        let identity = early.agree_on_identity(&sender, &opening, structures.identity, founding, &data_dir).await?;
         let is_new = structures.identity.is_none() && core == CoreId(0) && matches!(founding, Founding::New);
         let opening = opening.with_filter(Rc::new(ExpiryFilter));
         let (engine, mut recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;
@@ -95,6 +98,7 @@ impl Shard {
             store: identity.store,
             cluster: identity.cluster,
             engine,
+            data_dir,
             limits,
             mailbox: sender,
             tombstones,
@@ -222,7 +226,7 @@ impl Shard {
 struct Early {
     receiver: mailbox::Receiver<Message>,
     set_aside: VecDeque<Message>,
-    /// The cluster's stores, where the store has just joined one.
+    /// The cluster's stores, as far as core 0 knows them from its last life, or because the store has just joined.
     stores: Vec<StoreRecord>,
 }
 
@@ -300,6 +304,7 @@ impl Early {
         opening: &Opening,
         kept: Option<Identity>,
         founding: &Founding,
+        data_dir: &Path,
     ) -> Result<Identity, ShardError> {
         let own = self.receiver.core();
         if own != CoreId(0) {
@@ -324,7 +329,7 @@ impl Early {
                 )));
             }
             (kept, Founding::Join { member, addresses }) => {
-                let (identity, stores) = join(opening, kept, *member, addresses.clone()).await?;
+                let (identity, stores) = join(opening, kept, *member, addresses.clone(), data_dir).await?;
                 self.stores = stores;
                 identity
             }
@@ -348,6 +353,7 @@ async fn join(
     kept: Option<Identity>,
     member: SocketAddr,
     addresses: Vec<String>,
+    data_dir: &Path,
 ) -> Result<(Identity, Vec<StoreRecord>), ShardError> {
     let refused = |what: String| Err(ShardError::Join { member, what });
     if addresses.iter().any(|own| own.parse() == Ok(member)) {
@@ -377,6 +383,7 @@ async fn join(
         pinion_runtime::sleep(JOIN_WAIT).await;
     };
     let identity = Identity { cluster: joined.cluster, store: joined.store, token: asking.token };
+    acquaintances::write(data_dir, &joined.stores).await?;
     opening.write_structure(&identity.encode()).await?;
     Ok((identity, joined.stores))
 }

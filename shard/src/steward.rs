@@ -4,6 +4,7 @@
 //! The rule for peers is small on purpose: a region with fewer than [`REPLICAS`] voters gets one on the store without a peer that has the lowest
 //! id, one region at a time on each core. Where peers had better be is for the scheduler to say.
 
+use crate::acquaintances;
 use crate::cluster::{ClusterCall, ClusterReply};
 use crate::core::Shard;
 use crate::links::asked;
@@ -27,7 +28,7 @@ impl Shard {
     /// Looks after the store's place in the cluster; for ever.
     pub async fn steward(self) {
         pinion_runtime::spawn(self.clone().keep_replicas());
-        let mut announced = false;
+        let (mut announced, mut kept) = (false, Vec::new());
         while !self.0.stopping.get() {
             if self.0.core == CoreId(0) {
                 let addresses = self.own_addresses();
@@ -44,6 +45,9 @@ impl Shard {
                     self.learn_stores(&entries.iter().map(record).collect::<Vec<_>>());
                 }
             }
+            if self.0.core == CoreId(0) {
+                self.keep_stores(&mut kept).await;
+            }
             self.release_snapshots().await;
             pinion_runtime::sleep(LOOK_EVERY).await;
         }
@@ -54,6 +58,18 @@ impl Shard {
         while !self.0.stopping.get() {
             self.add_missing_peers().await;
             pinion_runtime::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Keeps where the other stores listen for the next start, when that has changed.
+    async fn keep_stores(&self, kept: &mut Vec<StoreRecord>) {
+        let known = self.0.links.records();
+        if known == *kept {
+            return;
+        }
+        match acquaintances::write(&self.0.data_dir, &known).await {
+            Ok(()) => *kept = known,
+            Err(error) => log::warn!("where the other stores listen is not kept: {error}"),
         }
     }
 
