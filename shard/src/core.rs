@@ -34,6 +34,8 @@ const LOAD_BYTES_MAX: usize = 4 << 20;
 /// again within that time: a turn has a fifth more commands for it, and 50 clients get 5 % more done.
 const GATHER_FROM: usize = 8;
 const GATHER_FOR: Duration = Duration::from_micros(10);
+/// Least election timeouts without a leader after which a peer asks whether it is still a member. A group that can elect one has by then.
+const INQUIRE_ELECTIONS: u32 = 5;
 /// How long a compaction that is to bring the log back within its bound may take before the bound is looked at again.
 const LOG_BOUND_WAIT: Duration = Duration::from_millis(20);
 
@@ -351,12 +353,17 @@ impl Shard {
 
     /// Lets time pass for every peer that others depend on; for ever.
     pub(crate) async fn tick(self) {
+        let election_ticks = u32::try_from(self.0.limits.raft.election_ticks).unwrap_or(u32::MAX);
+        let inquire_ticks = election_ticks.saturating_mul(INQUIRE_ELECTIONS);
         while !self.0.stopping.get() {
             pinion_runtime::sleep(self.0.limits.raft.tick).await;
             for peer in self.peers() {
                 let rests = peer.is_alone() && peer.is_leader();
                 if !rests && !peer.is_deaf() {
                     peer.tick();
+                    if peer.is_forgotten(inquire_ticks) {
+                        self.inquire(&peer);
+                    }
                     if peer.has_work() && peer.takes_turns() {
                         self.enqueue(&peer);
                     }

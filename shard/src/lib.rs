@@ -23,6 +23,7 @@ pub mod error;
 mod event;
 pub mod identity;
 mod incoming;
+mod inquiry;
 mod links;
 pub mod membership;
 mod message;

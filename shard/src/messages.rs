@@ -9,6 +9,7 @@
 
 use crate::core::Shard;
 use crate::error::ShardError;
+use crate::inquiry::is_inquiry;
 use crate::message::Message;
 use crate::meta::Meta;
 use crate::peer::{Peer, is_initial};
@@ -79,6 +80,9 @@ impl Shard {
             return;
         }
         let Some(peer) = self.peer(message.region) else { return self.receive_for_nobody(message) };
+        if is_inquiry(&message) {
+            return self.answer_inquiry(&peer, message);
+        }
         let (own, conf_ver) = (peer.peer().id, peer.region().epoch.conf_ver);
         if message.to.id != own {
             // This store has a later peer of the region by now: this one was removed, and did not hear of it.

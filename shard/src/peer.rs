@@ -60,6 +60,8 @@ pub(crate) struct Peer {
     seats: RefCell<Seats>,
     /// How long a member may say nothing and still count as reached.
     silence_max: Duration,
+    /// Ticks since a leader was last heard of.
+    silent_ticks: Cell<u32>,
     reads: RefCell<Reads>,
     pending: RefCell<Pending>,
     proposed: RefCell<VecDeque<Proposed>>,

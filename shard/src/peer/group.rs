@@ -47,11 +47,24 @@ impl Peer {
     pub(crate) fn tick(&self) {
         self.node.borrow_mut().tick();
         self.reads.borrow_mut().tick();
+        let silent = if self.is_leader() { 0 } else { self.silent_ticks.get() + 1 };
+        self.silent_ticks.set(silent);
+    }
+
+    /// Whether the peer has heard of no leader for so many ticks, or a multiple of them.
+    pub(crate) fn is_forgotten(&self, ticks: u32) -> bool {
+        let silent = self.silent_ticks.get();
+        silent > 0 && silent.is_multiple_of(ticks)
     }
 
     /// Takes a message of another peer, which is for this one.
     pub(crate) fn step(&self, message: RegionMessage) {
         self.remember(&message);
+        let is_of_leader =
+            matches!(message.message.kind, MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot);
+        if is_of_leader {
+            self.silent_ticks.set(0);
+        }
         if let Err(error) = self.node.borrow_mut().step(message.message) {
             log::debug!("region {}: a message of peer {} is dropped: {error}", self.id, message.from.id);
         }

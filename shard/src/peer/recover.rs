@@ -79,6 +79,7 @@ impl Peer {
             changed_at: Cell::new(meta.changed_at),
             seats: RefCell::default(),
             silence_max: shard.0.limits.raft.promise(),
+            silent_ticks: Cell::new(0),
             reads: RefCell::default(),
             gone: Cell::new(false),
             deaf: Cell::new(false),
