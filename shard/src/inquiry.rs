@@ -2,15 +2,14 @@
 //! a voter would ask for its vote may have been removed since, too. It asks every store whether the region still has it.
 //!
 //! The question goes to peer 0, which is none, so that no peer takes it for its own business and no peer is made for it. Whoever knows a later
-//! configuration without the asker says so: ids of peers are never given again. A blank asker knows no configuration to compare; to it
-//! only a leader answers that has made sure that it still leads, because the asker was made after the change that added it was committed.
+//! configuration without the asker says so: ids of peers are never given again. A blank asker counts as of the epoch in which somebody knew it as a
+//! member.
 
 use crate::core::Shard;
 use crate::peer::Peer;
 use pinion_capnp::link::RegionMessage;
 use pinion_raft::{Message, MessageKind};
 use pinion_types::{CoreId, PeerId};
-use std::rc::Rc;
 
 /// Whom a question is for: no peer.
 const NOBODY: PeerId = PeerId(0);
@@ -23,7 +22,12 @@ pub(crate) fn is_inquiry(message: &RegionMessage) -> bool {
 impl Shard {
     /// Asks every store whether a peer is still a member of its region.
     pub(crate) fn inquire(&self, peer: &Peer) {
-        log::debug!("core {}: peer {} of region {} hears of no leader", self.0.core, peer.peer().id, peer.id());
+        log::debug!(
+            "core {}: peer {} of region {} hears of no leader",
+            self.0.core,
+            peer.peer().id,
+            peer.id()
+        );
         for store in self.0.links.stores() {
             let question = RegionMessage {
                 region: peer.id(),
@@ -45,25 +49,13 @@ impl Shard {
     }
 
     /// Tells an asker that it was removed, if that is certain.
-    pub(crate) fn answer_inquiry(&self, peer: &Rc<Peer>, question: RegionMessage) {
+    pub(crate) fn answer_inquiry(&self, peer: &Peer, question: &RegionMessage) {
         let asker = question.from.id;
         if peer.is_blank() || peer.is_deaf() || peer.has_member(asker) {
             return;
         }
-        if question.epoch.conf_ver > 0 {
-            if question.epoch.conf_ver < peer.region().epoch.conf_ver {
-                self.tell_removed(peer, question.from, question.from_core);
-            }
-            return;
+        if question.epoch.conf_ver < peer.region().epoch.conf_ver {
+            self.tell_removed(peer, question.from, question.from_core);
         }
-        if !peer.serves() {
-            return;
-        }
-        let (shard, peer) = (self.clone(), peer.clone());
-        pinion_runtime::spawn(async move {
-            if shard.wait_until_readable(&peer).await.is_ok() && !peer.has_member(asker) {
-                shard.tell_removed(&peer, question.from, question.from_core);
-            }
-        });
     }
 }

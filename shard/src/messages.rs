@@ -81,7 +81,7 @@ impl Shard {
         }
         let Some(peer) = self.peer(message.region) else { return self.receive_for_nobody(message) };
         if is_inquiry(&message) {
-            return self.answer_inquiry(&peer, message);
+            return self.answer_inquiry(&peer, &message);
         }
         let (own, conf_ver) = (peer.peer().id, peer.region().epoch.conf_ver);
         if message.to.id != own {

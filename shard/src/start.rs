@@ -86,7 +86,8 @@ impl Shard {
             pinion_engine::remove_strays(&data_dir, |region| owners.contains_key(&region)).await?;
             early.stores = acquaintances::read(&data_dir).await?;
         }
-        let identity = early.agree_on_identity(&sender, &opening, structures.identity, founding, &data_dir).await?;
+        let identity =
+            early.agree_on_identity(&sender, &opening, structures.identity, founding, &data_dir).await?;
         let is_new = structures.identity.is_none() && core == CoreId(0) && matches!(founding, Founding::New);
         let opening = opening.with_filter(Rc::new(ExpiryFilter));
         let (engine, mut recovered) = opening.finish(|region| owners.get(&region) == Some(&core)).await?;

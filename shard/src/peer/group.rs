@@ -60,8 +60,10 @@ impl Peer {
     /// Takes a message of another peer, which is for this one.
     pub(crate) fn step(&self, message: RegionMessage) {
         self.remember(&message);
-        let is_of_leader =
-            matches!(message.message.kind, MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot);
+        let is_of_leader = matches!(
+            message.message.kind,
+            MessageKind::Append | MessageKind::Heartbeat | MessageKind::Snapshot
+        );
         if is_of_leader {
             self.silent_ticks.set(0);
         }
