@@ -205,7 +205,9 @@ impl Shard {
     /// tree must not have what the log was not given, since its flushes are records behind it.
     fn turn(&self) {
         let queue = std::mem::take(&mut *self.0.queue.borrow_mut());
-        queue.iter().for_each(|peer| peer.dequeued());
+        for peer in &queue {
+            peer.dequeued();
+        }
         let parts = queue.iter().filter_map(|peer| self.take_from(peer, Peer::collect)).collect();
         self.persist(parts);
         for peer in queue {
