@@ -95,8 +95,10 @@ impl Shard {
         request: RawRequest,
     ) -> Result<Result<RawAnswer, Moved>, WireError> {
         let (answer, receiver) = oneshot::channel();
+        // A core that stops may have proposed the write before it went; `shuttingDown` says that nothing was done.
+        let gone = if request.call.is_write() { WireError::Undetermined } else { WireError::ShuttingDown };
         match self.0.mailbox.try_send(core, Message::Call { request, region, answer }) {
-            Ok(()) => receiver.await.map_err(|_| WireError::ShuttingDown),
+            Ok(()) => receiver.await.map_err(|_| gone),
             Err(SendError::Full(_)) => Err(WireError::ServerBusy { retry_after: RETRY_AFTER }),
             Err(SendError::Closed(_)) => Err(WireError::ShuttingDown),
         }
