@@ -136,6 +136,11 @@ impl Client {
         Self { timeout: Some(timeout), ..self.clone() }
     }
 
+    /// Whether the connection has ended: a call would fail without having been sent.
+    pub fn is_closed(&self) -> bool {
+        self.handle.0.is_closed()
+    }
+
     /// Does any raw call. A batch that is to be one whole has operations of one kind, one family and one time to live. An answer to one
     /// that writes carries no results: all of it was done.
     pub async fn call(&self, request: &RawRequest) -> Result<RawReply, ClientError> {
