@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and how. Every option has an environment variable.
 
 pub(crate) mod bench;
+pub(crate) mod cluster;
 pub(crate) mod raw;
 pub(crate) mod server;
 mod units;
@@ -9,6 +10,7 @@ pub(crate) use units::{duration, size};
 
 use bench::BenchArguments;
 use clap::{Parser, Subcommand};
+use cluster::ClusterArguments;
 use raw::{RawArguments, RegionArguments};
 use server::{ConfigArguments, DemoArguments, InspectArguments, ServerArguments};
 use std::path::PathBuf;
@@ -37,15 +39,19 @@ pub(crate) struct Cli {
 pub(crate) enum Mode {
     /// Serves a store until SIGTERM or SIGINT.
     Server(ServerArguments),
-    /// Serves a throw-away store in a temporary directory.
+    /// Serves a throw-away store, or a cluster of several, in temporary directories.
     Demo(DemoArguments),
     /// Reads and writes raw keys.
     ///
     /// Exit status: 0 done, 1 not found or not swapped, 2 wrong usage, 3 an error from the server.
     Raw(RawArguments),
-    /// Shows and splits a store's regions.
+    /// Shows and splits the regions.
     Region(RegionArguments),
-    /// Measures a running store.
+    /// Shows a cluster's stores and regions, and changes who keeps and who leads them.
+    ///
+    /// Exit status: 0 done, 2 wrong usage, 3 an error from the cluster.
+    Cluster(ClusterArguments),
+    /// Measures a running store or cluster.
     Bench(BenchArguments),
     /// Looks into the data directory of a stopped store.
     Inspect(InspectArguments),

@@ -26,6 +26,7 @@ fn run(mode: Mode) -> anyhow::Result<ExitCode> {
         Mode::Demo(arguments) => commands::demo::run(&arguments),
         Mode::Raw(arguments) => commands::raw::run(&arguments),
         Mode::Region(arguments) => commands::region::run(&arguments),
+        Mode::Cluster(arguments) => commands::cluster::run(&arguments),
         Mode::Bench(arguments) => commands::bench::run(&arguments),
         Mode::Inspect(arguments) => commands::inspect::run(&arguments),
         Mode::Config(arguments) => commands::config::run(&arguments),

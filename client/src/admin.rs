@@ -128,21 +128,24 @@ impl Cluster {
 
     /// Changes who keeps a region: all changes or none. The region after that. May be asked again after an error, and then goes on.
     pub async fn change_peers(&self, region: RegionId, changes: &[PeerChange]) -> Result<RegionInfo, Error> {
-        self.at_region(region, async |connection| connection.change_peers(region, changes).await).await
+        let call = async |connection: &Connection| connection.change_peers(region, changes).await;
+        self.at_region(region, self.options.admin_timeout, call).await
     }
 
     /// Makes a region's peer on a store its leader.
     pub async fn transfer_leader(&self, region: RegionId, to: StoreId) -> Result<(), Error> {
-        self.at_region(region, async |connection| connection.transfer_leader(region, to).await).await
+        let call = async |connection: &Connection| connection.transfer_leader(region, to).await;
+        self.at_region(region, self.options.call_timeout, call).await
     }
 
     /// Has a region's leader do something.
     async fn at_region<T>(
         &self,
         region: RegionId,
+        timeout: Duration,
         call: impl AsyncFn(&Connection) -> Result<T, ClientError>,
     ) -> Result<T, Error> {
-        let mut retry = Retry::new(self.options.admin_timeout);
+        let mut retry = Retry::new(timeout);
         loop {
             let outcome = match self.entry_of(region).await? {
                 Ok(entry) => {

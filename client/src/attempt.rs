@@ -145,7 +145,10 @@ impl Cluster {
                 self.known.cache.borrow_mut().remove(entry);
                 Pause::Growing
             }
-            WireError::ServerBusy { retry_after } => Pause::AtLeast(*retry_after),
+            WireError::ServerBusy { retry_after } => {
+                self.known.busy.set(self.known.busy.get() + 1);
+                Pause::AtLeast(*retry_after)
+            }
             WireError::ShuttingDown => {
                 entry.is_not_leader(store);
                 Pause::Growing

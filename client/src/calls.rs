@@ -59,12 +59,36 @@ impl Cluster {
         }
     }
 
+    /// Does any raw call, whichever regions it is for.
+    pub async fn call(&self, call: RawCall) -> Result<RawReply, Error> {
+        match call {
+            RawCall::Batch { operations, atomicity } => {
+                self.run_batch(operations, atomicity).await.map(RawReply::Results)
+            }
+            RawCall::Scan(scan) => self.scan(scan).await.map(RawReply::Page),
+            RawCall::DeleteRange { family, start, end } => {
+                self.delete_range(family, &start, &end).await.map(|()| RawReply::Done)
+            }
+            RawCall::Get { ref key, .. }
+            | RawCall::Put { ref key, .. }
+            | RawCall::Delete { ref key, .. }
+            | RawCall::CompareAndSwap { ref key, .. }
+            | RawCall::TimeToLive { ref key, .. } => {
+                let stored = Zone::Raw.stored(key);
+                self.stored_key_call(&stored, call).await
+            }
+        }
+    }
+
     async fn key_call(&self, key: &[u8], call: RawCall) -> Result<RawReply, Error> {
-        let stored = Zone::Raw.stored(key);
+        self.stored_key_call(&Zone::Raw.stored(key), call).await
+    }
+
+    async fn stored_key_call(&self, stored: &[u8], call: RawCall) -> Result<RawReply, Error> {
         let mut request = RawRequest::new(call);
         let mut retry = self.retry();
         loop {
-            let outcome = match self.locate(&stored).await {
+            let outcome = match self.locate(stored).await {
                 Ok(entry) => self.try_raw(&entry, &mut request, &retry).await,
                 Err(failure) => Err(failure),
             };

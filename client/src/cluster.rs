@@ -39,6 +39,8 @@ pub(crate) struct Known {
     pub(crate) book: RefCell<Book>,
     pub(crate) watch: Watch,
     stores_asked: Cell<Option<Instant>>,
+    /// How often a store said that it was busy.
+    pub(crate) busy: Cell<u64>,
 }
 
 impl Cluster {
@@ -60,6 +62,7 @@ impl Cluster {
                 book: RefCell::default(),
                 watch,
                 stores_asked: Cell::default(),
+                busy: Cell::default(),
             };
             known.book.borrow_mut().note_itself(&info, *address);
             let pool = Rc::new(Pool::default());
@@ -74,6 +77,11 @@ impl Cluster {
     /// The cluster's id.
     pub fn id(&self) -> u64 {
         self.known.id
+    }
+
+    /// How often a store said that it was busy, and was asked again later.
+    pub fn busy_count(&self) -> u64 {
+        self.known.busy.get()
     }
 
     /// The same client with another limit on the time of each call.

@@ -34,6 +34,7 @@ pub use handle::{Blocking, Client};
 pub use options::Options;
 pub use pinion_capnp::{
     Atomicity, ClientError, OperationKind, OperationResult, Operations, Page, Pairs, PeerChange,
-    PeerChangeKind, RegionInfo, Remaining, Results, Scan, StoreInfo, StoreRecord, WireError,
+    PeerChangeKind, RawCall, RawReply, RegionInfo, Remaining, Results, Scan, StoreInfo, StoreRecord,
+    WireError,
 };
 pub use pinion_types::{ColumnFamily, RegionId, StoreId};

@@ -1,6 +1,6 @@
 //! `pinion bench`: measures a running store.
 //!
-//! One core makes all the calls. In a closed loop each of `connections` × `depth` workers sends its next call when the last one is
+//! One core makes all the calls, each by the cluster's client; a connection is a client with connections of its own to every core that it calls. In a closed loop each of `connections` × `depth` workers sends its next call when the last one is
 //! answered. In an open loop (`--rate`) calls have planned times, and latency counts from the planned time, so that a store that
 //! stalls pays for every call that the stall held up.
 
@@ -10,13 +10,12 @@ mod workload;
 
 use crate::cli::bench::{BenchArguments, BenchRaw, BenchTarget, Workload};
 use crate::cli::exit;
-use crate::commands::connection::resolve;
+use crate::commands::connection::connect;
 use anyhow::Context as _;
-use pinion_capnp::{Client, ClientError};
+use pinion_client::Cluster;
 use pinion_runtime::machine::{MachineConfig, run as run_machine};
 use pinion_runtime::{now, spawn};
 use report::{Outcome, Report};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use worker::{Run, Window, work};
@@ -36,10 +35,9 @@ pub(crate) fn run(arguments: &BenchArguments) -> anyhow::Result<ExitCode> {
         eprintln!("pinion: {wrong}");
         return Ok(ExitCode::from(exit::USAGE));
     }
-    let address = resolve(&arguments.connection.connect)?;
     let arguments = arguments.clone();
     let config = MachineConfig { cpus: vec![arguments.cpu], ..MachineConfig::unpinned(1) };
-    let mut results = run_machine(&config, move |_| async move { bench(&arguments, address).await })
+    let mut results = run_machine(&config, move |_| async move { bench(&arguments).await })
         .context("cannot start io_uring; is it allowed here?")?;
     results.pop().context("the client's core gave no result")?
 }
@@ -60,7 +58,8 @@ fn wrong_usage(arguments: &BenchRaw) -> Option<&'static str> {
     None
 }
 
-async fn bench(arguments: &BenchRaw, address: SocketAddr) -> anyhow::Result<ExitCode> {
+async fn bench(arguments: &BenchRaw) -> anyhow::Result<ExitCode> {
+    let cluster = connect(&arguments.connection.connect, arguments.connection.timeout).await?;
     let needs_records = !arguments.no_load && arguments.workload != Workload::Load;
     if needs_records {
         let load = BenchRaw {
@@ -72,19 +71,20 @@ async fn bench(arguments: &BenchRaw, address: SocketAddr) -> anyhow::Result<Exit
             warmup: std::time::Duration::ZERO,
             ..arguments.clone()
         };
-        let outcome = measure(&load, address).await?;
+        let outcome = measure(&load, &cluster).await?;
         if let Some(error) = &outcome.first_error {
             anyhow::bail!("cannot load the records: {error}");
         }
         eprintln!("loaded {} records of {} B in {:.2?}", load.records, load.value_size, outcome.elapsed);
     }
-    let outcome = measure(arguments, address).await?;
+    let outcome = measure(arguments, &cluster).await?;
     Report { arguments, outcome: &outcome }.print(arguments.connection.output)?;
     Ok(if outcome.errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::ERROR) })
 }
 
-async fn measure(arguments: &BenchRaw, address: SocketAddr) -> anyhow::Result<Outcome> {
-    let clients = connect_all(arguments.connections, address).await?;
+async fn measure(arguments: &BenchRaw, cluster: &Cluster) -> anyhow::Result<Outcome> {
+    let clients: Vec<_> = (0..arguments.connections).map(|_| cluster.with_own_connections()).collect();
+    let busy = cluster.busy_count();
     let start = now();
     let begin = start + arguments.warmup;
     let window = Window { start, begin, end: begin + arguments.duration };
@@ -97,14 +97,5 @@ async fn measure(arguments: &BenchRaw, address: SocketAddr) -> anyhow::Result<Ou
         worker.await;
     }
     let run = Rc::into_inner(run).context("a worker still runs")?;
-    Ok(run.into_outcome(begin.elapsed()))
-}
-
-async fn connect_all(count: usize, address: SocketAddr) -> anyhow::Result<Vec<Client>> {
-    let mut clients = Vec::with_capacity(count);
-    for _ in 0..count {
-        let client: Result<Client, ClientError> = Client::connect(address).await;
-        clients.push(client.with_context(|| format!("cannot reach a store at {address}"))?);
-    }
-    Ok(clients)
+    Ok(run.into_outcome(begin.elapsed(), cluster.busy_count() - busy))
 }

@@ -1,13 +1,10 @@
 //! What the modes that talk to a running store have in common.
 
-use crate::cli::raw::ConnectArguments;
 use anyhow::Context as _;
-use pinion_capnp::Client;
-use pinion_runtime::{machine, sleep};
+use pinion_client::{Cluster, Options};
+use pinion_runtime::machine;
 use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 /// Runs a client's future on this thread.
@@ -17,30 +14,14 @@ pub(crate) fn block_on<T: 'static>(
     machine::block_on(future).context("cannot start io_uring; is it allowed here?")?
 }
 
-/// Connects to the store that the arguments name. Calls wait as long as the arguments say.
-pub(crate) async fn connect(arguments: &ConnectArguments) -> anyhow::Result<Client> {
-    let address = resolve(&arguments.connect)?;
-    let client = within(arguments.timeout, Client::connect(address))
-        .await
-        .and_then(|client| Ok(client?))
-        .with_context(|| format!("cannot reach a store at {address}"))?;
-    Ok(client.with_timeout(arguments.timeout))
+/// Connects to the cluster of the store at this address. Calls take so long at most.
+pub(crate) async fn connect(store: &str, timeout: Duration) -> anyhow::Result<Cluster> {
+    let options = Options { call_timeout: timeout, ..Options::default() };
+    Ok(Cluster::connect(&[resolve(store)?], options).await?)
 }
 
 /// The first address of a name with a port.
 pub(crate) fn resolve(name: &str) -> anyhow::Result<SocketAddr> {
     let mut addresses = name.to_socket_addrs().with_context(|| format!("`{name}` is no address"))?;
     addresses.next().with_context(|| format!("`{name}` has no address"))
-}
-
-async fn within<T>(timeout: Duration, future: impl Future<Output = T>) -> anyhow::Result<T> {
-    let mut future = pin!(future);
-    let mut timer = pin!(sleep(timeout));
-    std::future::poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(value) => Poll::Ready(Ok(value)),
-        Poll::Pending => {
-            timer.as_mut().poll(context).map(|()| Err(anyhow::anyhow!("no answer within {timeout:?}")))
-        }
-    })
-    .await
 }

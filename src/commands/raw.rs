@@ -5,7 +5,7 @@ use super::text::Notation;
 use crate::cli::exit;
 use crate::cli::raw::{Output, RawArguments, RawCommand};
 use anyhow::Context as _;
-use pinion_capnp::{Atomicity, Client, Operations, RawCall, RawReply, RawRequest, Remaining, Scan};
+use pinion_client::{Atomicity, Cluster, Operations, Remaining, Scan};
 use pinion_types::ColumnFamily;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &RawArguments) -> anyhow::Result<ExitCode> {
     };
     let arguments = arguments.clone();
     block_on(async move {
-        let client = connect(&arguments.connection).await?;
+        let client = connect(&arguments.connection.connect, arguments.connection.timeout).await?;
         let printer = Printer { notation, output: arguments.connection.output };
         Call { client, printer, family: arguments.family }.run(request).await
     })
@@ -117,7 +117,7 @@ fn read_pairs(file: &Path, notation: Notation) -> anyhow::Result<Vec<(Vec<u8>, V
 
 /// A connection, and how its answers are printed.
 struct Call {
-    client: Client,
+    client: Cluster,
     printer: Printer,
     family: ColumnFamily,
 }
@@ -162,10 +162,8 @@ impl Call {
         for (key, value) in pairs {
             operations.put(self.family, key, value, ttl);
         }
-        let request = RawRequest::new(RawCall::Batch { operations, atomicity });
-        if let RawReply::Results(results) = self.client.call(&request).await?
-            && let Some(error) = results.first_error()
-        {
+        let results = self.client.run_batch(operations, atomicity).await?;
+        if let Some(error) = results.first_error() {
             return Err(error.clone()).context("not all pairs were written");
         }
         self.printer.done()

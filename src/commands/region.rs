@@ -1,10 +1,10 @@
-//! `pinion region`: shows and splits a running store's regions.
+//! `pinion region`: shows and splits the regions of a running cluster.
 
 use super::connection::{block_on, connect};
 use super::text::Notation;
 use crate::cli::exit;
 use crate::cli::raw::{Output, RegionArguments, RegionCommand};
-use pinion_capnp::RegionInfo;
+use pinion_client::RegionInfo;
 use pinion_types::key::{Escaped, Zone};
 use serde_json::json;
 use std::process::ExitCode;
@@ -27,18 +27,11 @@ pub(crate) fn run(arguments: &RegionArguments) -> anyhow::Result<ExitCode> {
     };
     let arguments = arguments.clone();
     block_on(async move {
-        let client = connect(&arguments.connection).await?;
-        let mut regions = Vec::new();
-        if let Some(keys) = keys {
-            regions = client.split(&keys).await?;
-        } else {
-            let mut start = Some(Vec::new());
-            while let Some(from) = start {
-                let page = client.regions(&from, 0).await?;
-                regions.extend(page.regions);
-                start = page.resume;
-            }
-        }
+        let client = connect(&arguments.connection.connect, arguments.connection.timeout).await?;
+        let regions = match keys {
+            Some(keys) => client.split(&keys).await?,
+            None => client.regions().await?,
+        };
         print(&regions, arguments.connection.output);
         Ok(ExitCode::SUCCESS)
     })
@@ -79,7 +72,8 @@ pub(crate) fn bound(stored: &[u8], open: &str) -> String {
     if stored.is_empty() { open.into() } else { Escaped(stored).to_string() }
 }
 
-fn json(info: &RegionInfo) -> serde_json::Value {
+/// A region as JSON.
+pub(crate) fn json(info: &RegionInfo) -> serde_json::Value {
     let region = &info.region;
     let peers = region.peers.iter().map(|peer| json!({"id": peer.id.0, "store": peer.store.0}));
     json!({

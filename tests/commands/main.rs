@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the processes and files are real")]
 
 mod calls;
+mod client;
 mod damage;
 mod demo;
 mod full_disk;

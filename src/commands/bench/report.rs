@@ -3,7 +3,7 @@
 use crate::cli::bench::BenchRaw;
 use crate::cli::raw::Output;
 use hdrhistogram::Histogram;
-use pinion_capnp::ClientError;
+use pinion_client::Error;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub(super) struct Outcome {
     pub(super) not_found: u64,
     pub(super) busy: u64,
     pub(super) errors: u64,
-    pub(super) first_error: Option<ClientError>,
+    pub(super) first_error: Option<Error>,
     pub(super) latencies: Vec<Histogram<u64>>,
 }
 

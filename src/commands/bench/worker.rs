@@ -4,7 +4,7 @@ use super::report::{Kind, Outcome};
 use super::workload::{Action, Generator, key};
 use crate::cli::bench::BenchRaw;
 use hdrhistogram::Histogram;
-use pinion_capnp::{Client, ClientError, Operations, RawCall, RawReply, RawRequest, Scan, WireError};
+use pinion_client::{Atomicity, Cluster, Error, Operations, RawCall, RawReply, Scan};
 use pinion_runtime::{Instant, now, sleep};
 use pinion_types::ColumnFamily;
 use std::cell::{Cell, RefCell};
@@ -16,8 +16,6 @@ const FAMILY: ColumnFamily = ColumnFamily::Default;
 const LATENCY_NS_MAX: u64 = 600_000_000_000;
 /// Calls of an open loop begin together when they are due within this time; their latency counts from when each was due.
 const TICK: Duration = Duration::from_micros(100);
-/// How often a call is tried while the store is busy.
-const BUSY_TRIES_MAX: u32 = 1000;
 
 /// When a run starts, when it counts, and when it ends.
 #[derive(Clone, Copy)]
@@ -41,9 +39,8 @@ pub(super) struct Run {
     latencies: RefCell<Vec<Histogram<u64>>>,
     operations: Cell<u64>,
     not_found: Cell<u64>,
-    busy: Cell<u64>,
     errors: Cell<u64>,
-    first_error: RefCell<Option<ClientError>>,
+    first_error: RefCell<Option<Error>>,
 }
 
 /// What goes in one call, or in the two of a read-modify-write.
@@ -67,18 +64,17 @@ impl Run {
             latencies: RefCell::new(Kind::ALL.iter().map(|_| histogram()).collect()),
             operations: Cell::new(0),
             not_found: Cell::new(0),
-            busy: Cell::new(0),
             errors: Cell::new(0),
             first_error: RefCell::new(None),
         }
     }
 
-    pub(super) fn into_outcome(self, elapsed: Duration) -> Outcome {
+    pub(super) fn into_outcome(self, elapsed: Duration, busy: u64) -> Outcome {
         Outcome {
             elapsed,
             operations: self.operations.get(),
             not_found: self.not_found.get(),
-            busy: self.busy.get(),
+            busy,
             errors: self.errors.get(),
             first_error: self.first_error.into_inner(),
             latencies: self.latencies.into_inner(),
@@ -154,7 +150,7 @@ impl Run {
             return None;
         }
         let count = operations.len() as u64;
-        let atomicity = pinion_capnp::Atomicity::PerRegion;
+        let atomicity = Atomicity::PerRegion;
         Some(Step {
             kind: Kind::Batch,
             operations: count,
@@ -162,7 +158,7 @@ impl Run {
         })
     }
 
-    fn note_reply(&self, reply: &RawReply) -> Result<(), ClientError> {
+    fn note_reply(&self, reply: &RawReply) -> Result<(), Error> {
         match reply {
             RawReply::Value(None) => self.not_found.set(self.not_found.get() + 1),
             RawReply::Results(results) => {
@@ -185,42 +181,27 @@ impl Run {
         self.latencies.borrow_mut()[kind.index()].saturating_record(nanos.max(1));
     }
 
-    fn note_error(&self, error: ClientError) {
+    fn note_error(&self, error: Error) {
         self.errors.set(self.errors.get() + 1);
         self.first_error.borrow_mut().get_or_insert(error);
     }
 }
 
-/// Makes calls until the run ends or the connection fails.
-pub(super) async fn work(client: Client, run: Rc<Run>) {
+/// Makes calls until the run ends or the cluster cannot be reached.
+pub(super) async fn work(client: Cluster, run: Rc<Run>) {
     while let Some(planned) = run.next_time().await {
         let Some(step) = run.next_step() else { return };
         let mut outcome = Ok(());
         for call in step.calls {
-            outcome = call_until_free(&client, &run, call).await;
+            outcome = client.call(call).await.and_then(|reply| run.note_reply(&reply));
             if outcome.is_err() {
                 break;
             }
         }
         match outcome {
             Ok(()) => run.note(step.kind, step.operations, planned),
-            Err(error @ ClientError::Refused(_)) => run.note_error(error),
+            Err(error @ (Error::Refused(_) | Error::Undetermined(_))) => run.note_error(error),
             Err(error) => return run.note_error(error),
         }
     }
-}
-
-/// Makes a call, again and again while the store is busy.
-async fn call_until_free(client: &Client, run: &Run, call: RawCall) -> Result<(), ClientError> {
-    let request = RawRequest::new(call);
-    for _ in 0..BUSY_TRIES_MAX {
-        match client.call(&request).await {
-            Err(ClientError::Refused(WireError::ServerBusy { retry_after })) => {
-                run.busy.set(run.busy.get() + 1);
-                sleep(retry_after).await;
-            }
-            reply => return run.note_reply(&reply?),
-        }
-    }
-    client.call(&request).await.map(drop)
 }
