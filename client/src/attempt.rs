@@ -6,7 +6,7 @@ use crate::retry::{Failure, Pause, Retry};
 use crate::{Error, WireError};
 use pinion_capnp::{Client as Connection, ClientError, Context, RawReply, RawRequest, RegionInfo};
 use pinion_runtime::now;
-use pinion_types::{Region, StoreId, Term};
+use pinion_types::{Region, StoreId};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -23,8 +23,7 @@ impl Cluster {
         retry: &Retry,
     ) -> Result<RawReply, Failure> {
         let Region { id, epoch, .. } = entry.region;
-        request.context =
-            Some(Box::new(Context { region: id, epoch: Some(epoch), peer: None, term: Term(0) }));
+        request.context = Some(Box::new(Context { region: id, epoch: Some(epoch), ..Context::default() }));
         let request = &*request;
         let call = async |connection: &Connection| connection.call(request).await;
         self.at_leader(entry, request.call.is_write(), retry, call).await
