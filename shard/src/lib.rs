@@ -40,6 +40,8 @@ pub mod start;
 mod steward;
 mod storage;
 pub mod structures;
+#[doc(hidden)]
+pub mod testing;
 pub mod value;
 
 pub use admin::StoreAdmin;

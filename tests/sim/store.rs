@@ -54,6 +54,7 @@ fn limits() -> ShardLimits {
 }
 
 /// One life of a store: from a start to a stop or a failure.
+#[derive(Clone)]
 pub(crate) struct Life {
     cores: u16,
     started: Rc<RefCell<Vec<Result<Shard, String>>>>,
@@ -102,6 +103,11 @@ impl Life {
             panic!("a core does not start: {error}");
         }
         true
+    }
+
+    /// Whether every core serves.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.started.borrow().len() == usize::from(self.cores) && self.refused().is_none()
     }
 
     /// Why a core did not start, if one did not.

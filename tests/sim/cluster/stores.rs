@@ -1,0 +1,152 @@
+//! The stores of a cluster and the hosts that they run on.
+
+use crate::store::{Life, PORT, addresses};
+use pinion_capnp::client::Client;
+use pinion_engine::Statistics;
+use pinion_runtime::sim::{Host, Simulation};
+use pinion_shard::{Founding, Shard};
+use pinion_types::{PeerRole, StoreId};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// How long a store may take to start again.
+const START_MAX: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Stores of a cluster with what they run on.
+pub(super) struct Cluster<'a> {
+    pub(super) simulation: &'a Simulation,
+    pub(super) stores: Vec<Store>,
+    /// What the storage of lives that have ended has done.
+    pub(super) done: RefCell<Vec<Statistics>>,
+}
+
+pub(super) struct Store {
+    pub(super) host: Host,
+    pub(super) cores: Cell<u16>,
+    life: RefCell<Option<Life>>,
+    /// How often it has started.
+    lives: Cell<u64>,
+}
+
+impl Store {
+    /// The id that the cluster gives to the store that joins at this place.
+    pub(super) fn id(place: usize) -> StoreId {
+        StoreId(place as u64 + 1)
+    }
+
+    /// The cores that serve; none while the store is down or starting.
+    pub(super) fn shards(&self) -> Vec<Shard> {
+        match &*self.life.borrow() {
+            Some(life) if self.host.is_up() && life.is_begun() => life.shards(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How often it has started.
+    pub(super) fn lives(&self) -> u64 {
+        self.lives.get()
+    }
+
+    /// Why a core of it stopped, or did not start, if one did.
+    pub(super) fn failure(&self) -> Option<String> {
+        let life = self.life.borrow();
+        let life = life.as_ref()?;
+        life.refused().or_else(|| life.failures().pop())
+    }
+}
+
+impl<'a> Cluster<'a> {
+    /// A cluster of so many stores: the first makes it, the others join.
+    pub(super) fn start(simulation: &'a Simulation, cores: &[u16]) -> Self {
+        let mut cluster = Self { simulation, stores: Vec::new(), done: RefCell::default() };
+        for cores in cores {
+            cluster.add_store(*cores);
+        }
+        cluster
+    }
+
+    /// One more store, on a host of its own.
+    pub(super) fn add_store(&mut self, cores: u16) {
+        let number = self.stores.len() + 1;
+        let host = self.simulation.add_host(&format!("store-{number}"));
+        let founding = match self.stores.first() {
+            None => Founding::New,
+            Some(first) => {
+                Founding::Join { member: first.host.address(PORT), addresses: addresses(&host, cores) }
+            }
+        };
+        let life = Life::begin_as(&host, cores, &founding);
+        assert!(life.wait(self.simulation, &host), "nothing cuts the power");
+        self.stores.push(Store {
+            host,
+            cores: Cell::new(cores),
+            life: RefCell::new(Some(life)),
+            lives: Cell::new(1),
+        });
+    }
+
+    /// Notes what a store's life has done, which has ended or is about to. A life in which a core failed, though no disk did, is a defect.
+    pub(super) fn end_life(&self, place: usize) {
+        let store = &self.stores[place];
+        assert_eq!(store.failure(), None, "a core of store {} failed though its disk did not", Store::id(place));
+        if let Some(life) = store.life.take() {
+            self.done.borrow_mut().extend(life.statistics());
+        }
+    }
+
+    /// Cuts the power of a store.
+    pub(super) fn cut_power(&self, place: usize) {
+        self.end_life(place);
+        self.stores[place].host.crash();
+    }
+
+    /// Starts a store that is down, on so many cores; waits until it serves, or goes down again.
+    pub(super) async fn restart(&self, place: usize, cores: u16) {
+        let store = &self.stores[place];
+        store.host.start();
+        self.begin(place, cores).await;
+    }
+
+    /// Starts the cores of a store whose host is up.
+    pub(super) async fn begin(&self, place: usize, cores: u16) {
+        let store = &self.stores[place];
+        store.cores.set(cores);
+        store.lives.set(store.lives.get() + 1);
+        let life = Life::begin_as(&store.host, cores, &Founding::New);
+        *store.life.borrow_mut() = Some(life.clone());
+        let begun = pinion_runtime::now();
+        while store.host.is_up() && !life.is_begun() {
+            assert_eq!(life.refused(), None, "a core of store {} does not start", Store::id(place));
+            assert!(begun.elapsed() < START_MAX, "store {} does not start in time", Store::id(place));
+            pinion_runtime::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// A client of one store.
+    pub(super) async fn client(&self, place: usize) -> Client {
+        Client::connect(self.stores[place].host.address(PORT))
+            .await
+            .unwrap()
+            .with_timeout(Duration::from_secs(2))
+    }
+
+    /// Waits until every region has so many voters.
+    pub(super) fn wait_for_voters(&self, voters: usize) {
+        self.simulation.block_on(async {
+            let client = self.client(0).await;
+            for _ in 0..600 {
+                let page = client.regions(b"", 0).await.unwrap();
+                let is_full = |info: &pinion_capnp::RegionInfo| {
+                    info.region.peers.len() == voters
+                        && info.region.peers.iter().all(|peer| peer.role == PeerRole::Voter)
+                };
+                if page.regions.iter().all(is_full) {
+                    return;
+                }
+                pinion_runtime::sleep(Duration::from_millis(100)).await;
+            }
+            panic!("regions do not get their peers: {:?}", client.regions(b"", 0).await);
+        });
+    }
+}
