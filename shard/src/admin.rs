@@ -332,6 +332,9 @@ impl Shard {
             let meta = Meta { region: region.clone(), stamp_ms, changed_at: LogIndex(0), own: own.id };
             NewTree::of_split(region, meta.encode())
         };
+        for child in &children {
+            self.fetch_child(child.id).await?;
+        }
         let trees = children.iter().map(child).collect();
         let kept = Meta { changed_at: position.0, ..peer.meta_of(&parent) };
         let kept = NewTree::of_split(&parent, kept.encode());

@@ -106,6 +106,12 @@ pub(crate) struct Inner {
     pub(crate) limits: ShardLimits,
     pub(crate) admission: Rc<Admission>,
     pub(crate) router: RefCell<Router>,
+    /// The cores on which the regions are, blank ones among them, which have no route.
+    pub(crate) homes: RefCell<HashMap<RegionId, CoreId>>,
+    /// How many cores have taken in all regions that the start has found. Before all have, nobody knows that a region is not here.
+    pub(crate) cores_recovered: Cell<usize>,
+    /// Other cores' messages that wait until this one has taken in its regions; nothing waits any more once it has.
+    pub(crate) set_aside: RefCell<Option<Vec<Message>>>,
     pub(crate) mailbox: mailbox::Sender<Message>,
     pub(crate) stopping: Cell<bool>,
     /// Why the core stopped serving, once it has.
@@ -146,6 +152,9 @@ impl Shard {
             limits: parts.limits,
             admission: Admission::new(parts.limits.admission),
             router: RefCell::default(),
+            homes: RefCell::new(parts.homes),
+            cores_recovered: Cell::new(0),
+            set_aside: RefCell::new(Some(Vec::new())),
             mailbox: parts.mailbox,
             stopping: Cell::new(false),
             failure: RefCell::default(),
@@ -441,7 +450,8 @@ impl Shard {
     /// Takes a peer in that a start has found. One that its region has removed, and that a crash kept from being deleted, goes now.
     pub(crate) fn begin_peer(&self, peer: &Rc<Peer>) {
         if peer.is_blank() {
-            return self.hold_peer(peer);
+            self.hold_peer(peer);
+            return self.settle(peer.id());
         }
         if !peer.has_member(peer.peer().id) {
             self.hold_peer(peer);
@@ -468,11 +478,41 @@ impl Shard {
         if usize::from(self.0.core.0) >= self.0.mailbox.cores() {
             return;
         }
-        let route = Route { region: peer.region().clone(), core: self.0.core, generation: peer.generation() };
-        self.0.router.borrow_mut().insert(route.clone());
+        let route = self.route_of(peer);
+        self.learn_route(route.clone());
         for core in self.other_cores() {
             self.send(core, Message::Route(route.clone()));
         }
+    }
+
+    pub(crate) fn route_of(&self, peer: &Peer) -> Route {
+        Route { region: peer.region().clone(), core: self.0.core, generation: peer.generation() }
+    }
+
+    /// Notes where a region is.
+    pub(crate) fn learn_route(&self, route: Route) {
+        let mut router = self.0.router.borrow_mut();
+        let region = route.region.id;
+        router.insert(route);
+        if let Some(there) = router.get(region) {
+            self.0.homes.borrow_mut().insert(region, there.core);
+        }
+    }
+
+    /// Tells every core that a region is on this one, which has no route.
+    pub(crate) fn settle(&self, region: RegionId) {
+        if usize::from(self.0.core.0) >= self.0.mailbox.cores() {
+            return;
+        }
+        self.0.homes.borrow_mut().insert(region, self.0.core);
+        for core in self.other_cores() {
+            self.send(core, Message::Home(region, self.0.core));
+        }
+    }
+
+    /// Whether every core of the store has taken in what the start has found.
+    pub(crate) fn knows_all_regions(&self) -> bool {
+        self.0.cores_recovered.get() >= self.0.mailbox.cores()
     }
 
     /// The store's other cores.
@@ -493,4 +533,6 @@ pub(crate) struct Parts {
     pub(crate) limits: ShardLimits,
     pub(crate) mailbox: mailbox::Sender<Message>,
     pub(crate) tombstones: HashMap<RegionId, Tombstone>,
+    /// The core of each region that the start has found.
+    pub(crate) homes: HashMap<RegionId, CoreId>,
 }

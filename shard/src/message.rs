@@ -16,6 +16,12 @@ pub(crate) enum Message {
     Call { request: RawRequest, region: RegionId, answer: oneshot::Sender<Result<RawAnswer, Moved>> },
     /// A region is here now.
     Route(Route),
+    /// A region that has no route is on this core.
+    Home(RegionId, CoreId),
+    /// This core has taken in what the start has found, which are these.
+    Recovered(Vec<Route>),
+    /// Give a region that has nothing yet to another core.
+    FetchBlank { region: RegionId, to: CoreId, answer: oneshot::Sender<Result<(), String>> },
     /// Describe your regions.
     Describe(oneshot::Sender<Vec<RegionInfo>>),
     /// Split this region at these stored keys; the ids are for the new regions and their peers.

@@ -67,10 +67,12 @@ impl Shard {
 
     /// The core of this store that works on a region, or would.
     pub(crate) fn core_of(&self, region: RegionId) -> CoreId {
-        let there = self.router().get(region).map(|route| route.core);
-        there.unwrap_or_else(|| {
-            let cores = self.0.mailbox.cores() as u64;
-            CoreId(u16::try_from(region.0 % cores).expect("cores are counted in u16"))
+        let cores = self.0.mailbox.cores();
+        let home = self.0.homes.borrow().get(&region).copied();
+        // The cores that there are no more leave their regions to others.
+        home.filter(|core| usize::from(core.0) < cores).unwrap_or_else(|| {
+            let core = region.0 % cores as u64;
+            CoreId(u16::try_from(core).expect("cores are counted in u16"))
         })
     }
 
@@ -82,6 +84,9 @@ impl Shard {
         let Some(peer) = self.peer(message.region) else { return self.receive_for_nobody(message) };
         if is_inquiry(&message) {
             return self.answer_inquiry(&peer, &message);
+        }
+        if peer.is_deaf() {
+            return;
         }
         let (own, conf_ver) = (peer.peer().id, peer.region().epoch.conf_ver);
         if message.to.id != own {
@@ -95,9 +100,6 @@ impl Shard {
             if message.epoch.conf_ver > conf_ver {
                 self.destroy(&peer);
             }
-            return;
-        }
-        if peer.is_deaf() {
             return;
         }
         let is_removed =
@@ -131,6 +133,10 @@ impl Shard {
         let (region, to) = (message.region, message.to.id);
         let buried = self.0.tombstones.borrow().get(&region).copied().unwrap_or_default().peer;
         if message.gone || !is_initial(&message.message) || to <= buried {
+            return;
+        }
+        // It may have come here by a route that is old by now, or before another core has said that the region is there.
+        if !self.knows_all_regions() || self.core_of(region) != self.0.core {
             return;
         }
         if self.has_keys_of(region, &message.start, &message.end) {
@@ -172,6 +178,7 @@ impl Shard {
         let peer = Peer::recover(self, made, true).await?;
         log::debug!("core {}: peer {own} of region {region} waits for a snapshot", self.0.core);
         self.hold_peer(&peer);
+        self.settle(region);
         self.0.in_transition.borrow_mut().remove(&region);
         Ok(())
     }
@@ -187,9 +194,6 @@ impl Shard {
         self.remove_peer(region);
         let tombstone = Tombstone { region, peer: own, generation: peer.generation() };
         self.bury(tombstone);
-        for core in self.other_cores() {
-            self.send(core, Message::Buried(tombstone));
-        }
         peer.abandon(true);
         let (shard, peer) = (self.clone(), peer.clone());
         pinion_runtime::spawn(async move {
@@ -199,6 +203,10 @@ impl Shard {
             match shard.0.engine.remove_region(region, tombstone.encode()).await {
                 Ok(()) => {
                     shard.0.in_transition.borrow_mut().remove(&region);
+                    // Not before the directory is free: another core may make the region's next peer as soon as it hears of this.
+                    for core in shard.other_cores() {
+                        shard.send(core, Message::Buried(tombstone));
+                    }
                 }
                 Err(error) => shard.fail(&error.into()),
             }
@@ -213,6 +221,7 @@ impl Shard {
     /// Notes that a peer of this store was removed, and forgets its route.
     pub(crate) fn bury(&self, tombstone: Tombstone) {
         let Tombstone { region, peer, .. } = tombstone;
+        self.0.homes.borrow_mut().remove(&region);
         let mut tombstones = self.0.tombstones.borrow_mut();
         let there = tombstones.entry(region).or_default();
         *there = there.later(tombstone);

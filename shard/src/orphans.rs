@@ -89,6 +89,7 @@ impl Shard {
                 limits: self.0.limits,
                 mailbox: self.0.mailbox.clone(),
                 tombstones: HashMap::default(),
+                homes: HashMap::default(),
             });
             for region in recovered {
                 let peer = Peer::recover(&orphan, region, false).await?;

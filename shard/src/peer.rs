@@ -276,6 +276,26 @@ impl Peer {
         self.gone.get()
     }
 
+    /// Takes no more messages, or takes them again.
+    pub(crate) fn deafen(&self, deaf: bool) {
+        self.deaf.set(deaf);
+    }
+
+    /// Whether nothing is on its way to the log or to the tree, and nobody waits for anything.
+    pub(crate) fn is_still(&self) -> bool {
+        !self.has_work()
+            && self.proposed.borrow().is_empty()
+            && self.to_apply.borrow().is_empty()
+            && self.writing.get() == 0
+            && !self.applying.get()
+            && !self.installing.get()
+    }
+
+    /// Whether nobody waits for an entry of this peer's.
+    pub(crate) fn has_answered_all(&self) -> bool {
+        self.pending.borrow().is_empty() && self.proposed.borrow().is_empty()
+    }
+
     /// Marks the peer as deleted. Whether it was not.
     pub(crate) fn set_gone(&self) -> bool {
         !self.gone.replace(true)

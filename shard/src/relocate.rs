@@ -1,6 +1,7 @@
 //! Moving a region from one core of the store to another.
 //!
-//! 1. The old core freezes the region: calls wait at the router, what is under way is finished.
+//! 1. The old core freezes the region: calls wait at the router, what is under way is finished. Then the peer takes no messages either, so that
+//!    it promises nothing that the new core would not know of.
 //! 2. It flushes the tree and packs what the new core needs: the region's description, hard state, and the entries of its log.
 //! 3. The new core writes that to its own log with the next generation, synced: the commit point. It opens the tree's files again; nothing of
 //!    the old core's files crosses threads.
@@ -22,6 +23,13 @@ use std::time::Duration;
 const QUIET_ATTEMPTS_MAX: usize = 2000;
 const QUIET_WAIT: Duration = Duration::from_millis(1);
 
+fn stays(peer: &Peer) -> ShardError {
+    ShardError::Raft {
+        region: peer.id(),
+        what: "the region did not fall quiet, and stays on its core".to_owned(),
+    }
+}
+
 /// A region on its way between two cores.
 pub(crate) struct Luggage {
     /// What the engine packed.
@@ -35,34 +43,101 @@ impl Shard {
         if to == self.0.core {
             return Ok(());
         }
+        if peer.is_frozen() {
+            return Err(stays(&peer));
+        }
         peer.freeze(true);
         let moved = self.hand_over(&peer, to).await;
         match moved {
             Ok(()) => {
+                self.0.homes.borrow_mut().insert(id, to);
                 self.remove_peer(id);
                 self.0.engine.forget(id);
             }
             Err(_) => {
                 self.0.engine.unpack_refused(id);
+                peer.deafen(false);
                 peer.freeze(false);
+                self.enqueue(&peer);
             }
         }
         moved
     }
 
     async fn hand_over(&self, peer: &Rc<Peer>, to: CoreId) -> Result<(), ShardError> {
+        self.wait_for(peer, Peer::has_answered_all).await?;
+        self.silence(peer).await?;
+        self.hand_to(peer, to, None).await
+    }
+
+    /// Lets a peer take no more messages, and waits until what it has begun is done. What it then says of itself stays true: it neither
+    /// votes nor takes entries any more.
+    pub(crate) async fn silence(&self, peer: &Rc<Peer>) -> Result<(), ShardError> {
+        peer.deafen(true);
+        self.wait_for(peer, Peer::is_still).await
+    }
+
+    async fn wait_for(&self, peer: &Rc<Peer>, is_so: impl Fn(&Peer) -> bool) -> Result<(), ShardError> {
         let mut attempts = 0;
-        while !peer.is_quiet() {
+        while !is_so(peer) {
             attempts += 1;
-            if attempts > QUIET_ATTEMPTS_MAX || self.failure().is_some() {
-                return Err(ShardError::Raft {
-                    region: peer.id(),
-                    what: "the region did not fall quiet, and stays on its core".to_owned(),
-                });
+            if attempts > QUIET_ATTEMPTS_MAX || peer.is_gone() || self.failure().is_some() {
+                return Err(stays(peer));
             }
             pinion_runtime::sleep(QUIET_WAIT).await;
         }
-        self.hand_to(peer, to, None).await
+        match peer.is_gone() {
+            true => Err(stays(peer)),
+            false => Ok(()),
+        }
+    }
+
+    /// Sees to it that a region which a split is about to make is on no other core, where a message may have made a peer that has nothing, and
+    /// that such a peer promises nothing more on this core either.
+    pub(crate) async fn fetch_child(&self, region: RegionId) -> Result<(), ShardError> {
+        if usize::from(self.0.core.0) < self.0.mailbox.cores() {
+            for core in self.other_cores() {
+                self.fetch_blank(core, region).await?;
+            }
+        }
+        match self.peer(region).filter(|peer| peer.is_blank()) {
+            Some(peer) => self.silence(&peer).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn fetch_blank(&self, core: CoreId, region: RegionId) -> Result<(), ShardError> {
+        let (answer, receiver) = oneshot::channel();
+        self.send(core, Message::FetchBlank { region, to: self.0.core, answer });
+        match receiver.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(what)) => Err(ShardError::Raft { region, what }),
+            Err(oneshot::Canceled) => Err(ShardError::CoreStopped(core)),
+        }
+    }
+
+    /// Gives a region that has nothing to another core, if it is here.
+    pub(crate) async fn give_blank(&self, region: RegionId, to: CoreId) -> Result<(), ShardError> {
+        let mut attempts = 0;
+        while self.peer(region).is_none() && self.may_come(region) && attempts < QUIET_ATTEMPTS_MAX {
+            attempts += 1;
+            pinion_runtime::sleep(QUIET_WAIT).await;
+        }
+        match self.peer(region) {
+            None => Ok(()),
+            Some(peer) if !peer.is_blank() => Err(ShardError::Raft {
+                region,
+                what: format!("it is on core {} already and has something", self.0.core),
+            }),
+            Some(_) => self.move_region(region, to).await,
+        }
+    }
+
+    /// Whether a region's peer is being made here, or found by a start.
+    fn may_come(&self, region: RegionId) -> bool {
+        let is_starting = self.0.set_aside.borrow().is_some();
+        let is_at_home = self.0.homes.borrow().get(&region) == Some(&self.0.core);
+        self.0.in_transition.borrow().contains(&region) || (is_starting && is_at_home)
     }
 
     /// Packs a peer at rest and gives it to a core, which is `near` when that is the core on which this runs.

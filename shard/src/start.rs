@@ -103,7 +103,14 @@ impl Shard {
             limits,
             mailbox: sender,
             tombstones,
+            homes: owners.iter().map(|(region, core)| (*region, *core)).collect(),
         });
+        for message in early.set_aside {
+            shard.take(message);
+        }
+        pinion_runtime::spawn(shard.clone().receive(early.receiver));
+        // A split that is applied again on another core may want a region that has nothing yet.
+        recovered.sort_by_key(|region| (region.tree.applied().0, region.id));
         for region in recovered {
             let peer = Peer::recover(&shard, region, is_new).await?;
             shard.begin_peer(&peer);
@@ -112,11 +119,10 @@ impl Shard {
         pinion_runtime::spawn(shard.clone().tick());
         pinion_runtime::spawn(shard.clone().keep_log_in_bound());
         shard.learn_stores(&early.stores);
-        for message in early.set_aside {
-            shard.take(message);
-        }
-        pinion_runtime::spawn(shard.clone().receive(early.receiver));
+        let set_aside = shard.0.set_aside.take();
+        set_aside.into_iter().flatten().for_each(|message| shard.take(message));
         shard.adopt(orphans, &owners).await?;
+        shard.tell_recovered();
         shard.wait_until_served().await?;
         Ok(shard)
     }
@@ -159,15 +165,60 @@ impl Shard {
         }
     }
 
+    /// Tells every core that this one has taken in what the start has found.
+    fn tell_recovered(&self) {
+        let route = |peer: &Rc<Peer>| (!peer.is_blank()).then(|| self.route_of(peer));
+        let routes: Vec<_> = self.peers().iter().filter_map(route).collect();
+        for core in self.other_cores() {
+            self.send(core, Message::Recovered(routes.clone()));
+        }
+        self.0.cores_recovered.set(self.0.cores_recovered.get() + 1);
+    }
+
+    /// Sets a message aside for which this core must know its regions, while it does not.
+    fn set_aside(&self, message: Message) -> Option<Message> {
+        let can_be_taken = matches!(
+            message,
+            Message::Route(_)
+                | Message::Home(..)
+                | Message::Recovered(_)
+                | Message::FetchBlank { .. }
+                | Message::MoveIn { .. }
+                | Message::Buried(_)
+                | Message::Stores(_)
+        );
+        match &mut *self.0.set_aside.borrow_mut() {
+            Some(waiting) if !can_be_taken => {
+                waiting.push(message);
+                None
+            }
+            _ => Some(message),
+        }
+    }
+
     fn take(&self, message: Message) {
+        let Some(message) = self.set_aside(message) else { return };
         let shard = self.clone();
         match message {
+            Message::Home(region, core) => {
+                self.0.homes.borrow_mut().insert(region, core);
+            }
+            Message::Recovered(routes) => {
+                routes.into_iter().for_each(|route| self.learn_route(route));
+                self.0.cores_recovered.set(self.0.cores_recovered.get() + 1);
+            }
+            Message::FetchBlank { region, to, answer } => {
+                pinion_runtime::spawn(async move {
+                    let given = shard.give_blank(region, to).await;
+                    let _ = answer.send(given.map_err(|error| error.to_string()));
+                });
+            }
             Message::Call { request, region, answer } => {
                 pinion_runtime::spawn(async move {
                     let _ = answer.send(shard.execute_for(region, &request).await);
                 });
             }
-            Message::Route(route) => self.0.router.borrow_mut().insert(route),
+            Message::Route(route) => self.learn_route(route),
             Message::Describe(answer) => {
                 let _ = answer.send(self.describe());
             }
