@@ -440,6 +440,11 @@ impl<S: Storage> RawNode<S> {
         self.raft.log.last_index()
     }
 
+    /// The position of the snapshot that the node has taken and that is not known to be durable.
+    pub fn pending_snapshot(&self) -> Option<LogIndex> {
+        self.raft.log.unstable().snapshot().map(|snapshot| snapshot.metadata.index)
+    }
+
     /// Up to where the log was reported as applied.
     pub fn applied(&self) -> LogIndex {
         self.raft.log.applied

@@ -249,12 +249,18 @@ impl Shard {
         if let Some((low, high)) = peer.wanted_entries() {
             let (shard, peer) = (self.clone(), peer.clone());
             pinion_runtime::spawn(async move {
-                match shard.0.engine.log().load(peer.id(), low, high, LOAD_BYTES_MAX).await {
-                    Ok(_) => {
+                let log = shard.0.engine.log();
+                let loaded = log.load(peer.id(), low, high, LOAD_BYTES_MAX).await;
+                // What was compacted meanwhile Raft finds to be so when it asks again.
+                let is_moot = peer.is_gone()
+                    || low < log.first_index(peer.id())
+                    || high > log.last_index(peer.id()).next();
+                match loaded {
+                    Err(error) if !is_moot => shard.fail(&error.into()),
+                    Ok(_) | Err(_) => {
                         peer.entries_loaded();
                         shard.enqueue(&peer);
                     }
-                    Err(error) => shard.fail(&error.into()),
                 }
             });
         }
@@ -356,6 +362,9 @@ impl Shard {
         let engine = &self.0.engine;
         engine.log().applied(peer.id(), peer.tree().applied().0);
         engine.after_writes();
+        if !peer.is_leader() || peer.is_frozen() {
+            return;
+        }
         let limits = &self.0.limits;
         let first = engine.log().first_index(peer.id());
         let due = peer.compaction_due(first, limits.log_entries_max, limits.log_bytes_max);

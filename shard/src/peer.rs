@@ -32,7 +32,7 @@ use group::Seats;
 use pinion_engine::tree::Tree;
 use pinion_raft::{Entry, Message, RawNode, Storage};
 use pinion_types::{LogIndex, Region, RegionId, Term};
-use propose::{Pending, Proposed};
+use propose::{Awaited, Pending};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -60,11 +60,13 @@ pub(crate) struct Peer {
     seats: RefCell<Seats>,
     /// How long a member may say nothing and still count as reached.
     silence_max: Duration,
+    /// Ticks since somebody began to wait for entries of a leader that is none any more.
+    orphaned_ticks: Cell<u32>,
     /// Ticks since a leader was last heard of.
     silent_ticks: Cell<u32>,
     reads: RefCell<Reads>,
     pending: RefCell<Pending>,
-    proposed: RefCell<VecDeque<Proposed>>,
+    proposed: RefCell<Awaited>,
     to_apply: RefCell<VecDeque<Entry>>,
     /// The last entry that was applied.
     applied: Cell<(LogIndex, Term)>,

@@ -51,6 +51,9 @@ impl Shard {
         match moved {
             Ok(()) => {
                 self.0.homes.borrow_mut().insert(id, to);
+                // What still has to do with it here must not take the region's absence for a fault.
+                peer.set_gone();
+                peer.abandon(true);
                 self.remove_peer(id);
                 self.0.engine.forget(id);
             }

@@ -2,6 +2,7 @@
 //!
 //! - [`power`]: power cuts at any moment, during starts too;
 //! - [`io_failures`]: every operation of the disk failed once, and from then on;
+//! - [`cluster`]: clusters in all kinds of trouble, whose clients must have seen what one store could have shown them;
 //! - [`replay`]: the same seed gives the same run in another process.
 //!
 //! `cargo xtask sim` runs them over many seeds, which it names in the environment (`PINION_SIM_FROM`, `PINION_SIM_SEEDS`); as plain tests they

@@ -4,7 +4,7 @@
 //! position before it, so that a flush in between leaves a tree that replays the whole entry; that is harmless, because an entry
 //! holds either unconditional writes or one condition.
 
-use super::propose::{Outcome, Proposed, Waiter};
+use super::propose::{Outcome, Waiter};
 use super::{Change, Peer, ReadValue};
 use crate::command::{self, Body, Command, CompareAndSwap, Header, NewRegion};
 use crate::error::ShardError;
@@ -207,19 +207,6 @@ impl Peer {
 
     /// Who waits for this entry. Proposals whose place another leader's entry took are answered `staleCommand`.
     fn waiters_of(&self, entry: &Entry) -> Vec<Waiter> {
-        let mut proposed = self.proposed.borrow_mut();
-        while let Some(first) = proposed.front() {
-            if first.index > entry.index {
-                break;
-            }
-            let Proposed { index, term, waiters } = proposed.pop_front().expect("there is a first");
-            if (index, term) == (entry.index, entry.term) {
-                return waiters;
-            }
-            for waiter in waiters {
-                let _ = waiter.send(Outcome::Refused(WireError::StaleCommand));
-            }
-        }
-        Vec::new()
+        self.proposed.borrow_mut().take(entry.index, entry.term)
     }
 }

@@ -11,6 +11,10 @@ use pinion_types::{CoreId, LogIndex, PeerId, StoreId};
 /// Peers whose places are remembered beside those of the region's own: whoever writes first to a peer that knows no region yet.
 const STRANGERS_MAX: usize = 16;
 
+/// Ticks for which those wait on who was leader when it took their proposals and is not any more. Whether they were done it may never learn: its
+/// log may end before them now, and nothing new come.
+const PROPOSALS_OUTLIVE_TICKS: u32 = 40;
+
 /// Where a peer sits: its store, the core of it that wrote last, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat {
@@ -49,6 +53,11 @@ impl Peer {
         self.reads.borrow_mut().tick();
         let silent = if self.is_leader() { 0 } else { self.silent_ticks.get() + 1 };
         self.silent_ticks.set(silent);
+        let is_waited_for = !self.is_leader() && !self.has_answered_all();
+        self.orphaned_ticks.set(if is_waited_for { self.orphaned_ticks.get() + 1 } else { 0 });
+        if self.orphaned_ticks.get() > PROPOSALS_OUTLIVE_TICKS {
+            self.abandon_through(LogIndex(u64::MAX));
+        }
     }
 
     /// Whether the peer has heard of no leader for so many ticks, or a multiple of them.

@@ -65,6 +65,49 @@ enum Making {
 #[derive(Default)]
 pub(super) struct Pending(VecDeque<Dated>);
 
+/// Entries that wait to be applied, in the order of their indexes. One index may be there several times: a leader that was deposed, and leads
+/// again, may propose anew at an index at which it has proposed before. Which of them it was is not known before the index is applied: the
+/// earlier one may be found again on another member.
+#[derive(Default)]
+pub(super) struct Awaited(VecDeque<Proposed>);
+
+impl Awaited {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn push(&mut self, proposed: Proposed) {
+        let place = match self.0.back() {
+            Some(last) if last.index > proposed.index => {
+                self.0.partition_point(|there| there.index <= proposed.index)
+            }
+            _ => self.0.len(),
+        };
+        self.0.insert(place, proposed);
+    }
+
+    /// Takes those who wait for the entry that is applied at `index`. Others that were proposed at this place are told that they were not done.
+    pub(super) fn take(&mut self, index: LogIndex, term: Term) -> Vec<Waiter> {
+        let mut found = Vec::new();
+        while let Some(first) = self.0.pop_front_if(|first| first.index <= index) {
+            if (first.index, first.term) == (index, term) {
+                found = first.waiters;
+                continue;
+            }
+            for waiter in first.waiters {
+                let _ = waiter.send(Outcome::Refused(WireError::StaleCommand));
+            }
+        }
+        found
+    }
+
+    /// Takes those who wait for entries up to `index`.
+    fn take_through(&mut self, index: LogIndex) -> Vec<Waiter> {
+        let count = self.0.partition_point(|there| there.index <= index);
+        self.0.drain(..count).flat_map(|proposed| proposed.waiters).collect()
+    }
+}
+
 /// An entry that waits to be applied, with those who wait for it.
 pub(super) struct Proposed {
     pub(super) index: LogIndex,
@@ -177,7 +220,7 @@ impl Peer {
                 let _ = waiter.send(Outcome::Refused(WireError::RegionNotFound(self.id)));
             }
         }
-        for waiter in self.proposed.take().into_iter().flat_map(|proposed| proposed.waiters) {
+        for waiter in self.proposed.take().take_through(LogIndex(u64::MAX)) {
             if sends_elsewhere {
                 let _ = waiter.send(Outcome::Refused(WireError::Undetermined));
             }
@@ -187,12 +230,8 @@ impl Peer {
 
     /// Lets go of those who wait for entries up to `index`, which a snapshot covers: nobody can say any more whether theirs are among them.
     pub(super) fn abandon_through(&self, index: LogIndex) {
-        let mut proposed = self.proposed.borrow_mut();
-        while proposed.front().is_some_and(|first| first.index <= index) {
-            let waiters = proposed.pop_front().map(|first| first.waiters).unwrap_or_default();
-            for waiter in waiters {
-                let _ = waiter.send(Outcome::Refused(WireError::Undetermined));
-            }
+        for waiter in self.proposed.borrow_mut().take_through(index) {
+            let _ = waiter.send(Outcome::Refused(WireError::Undetermined));
         }
     }
 
@@ -206,7 +245,7 @@ impl Peer {
         match propose(&mut node) {
             Ok(()) => {
                 let (index, term) = (node.last_index(), node.hard_state().term);
-                self.proposed.borrow_mut().push_back(Proposed { index, term, waiters });
+                self.proposed.borrow_mut().push(Proposed { index, term, waiters });
             }
             Err(refused) => {
                 drop(node);
@@ -215,5 +254,42 @@ impl Peer {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposed(index: u64, term: u64) -> (Proposed, oneshot::Receiver<Outcome>) {
+        let (waiter, outcome) = oneshot::channel();
+        (Proposed { index: LogIndex(index), term: Term(term), waiters: vec![waiter] }, outcome)
+    }
+
+    #[test]
+    fn who_proposed_again_at_an_index_is_told_what_became_of_its_own_entry() {
+        pinion_runtime::sim::run(pinion_runtime::sim::Config::new(1), |simulation| {
+            simulation.block_on(async {
+                let mut awaited = Awaited::default();
+                let mut outcomes = Vec::new();
+                // Deposed after two entries of term 2, it leads again in term 4 and proposes at the same places.
+                for (index, term) in [(7, 2), (8, 2), (7, 4), (8, 4)] {
+                    let (proposed, outcome) = proposed(index, term);
+                    awaited.push(proposed);
+                    outcomes.push(outcome);
+                }
+                for index in [7, 8] {
+                    let found = awaited.take(LogIndex(index), Term(4));
+                    assert_eq!(found.len(), 1);
+                    found.into_iter().for_each(|waiter| drop(waiter.send(Outcome::Done)));
+                }
+                assert!(awaited.is_empty());
+                let mut done = Vec::new();
+                for outcome in outcomes {
+                    done.push(matches!(outcome.await, Ok(Outcome::Done)));
+                }
+                assert_eq!(done, [false, false, true, true]);
+            });
+        });
     }
 }

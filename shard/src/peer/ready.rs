@@ -8,7 +8,7 @@ use super::Peer;
 use crate::storage::kind_byte;
 use pinion_engine::log::Record;
 use pinion_raft::{APPEND_THREAD, APPLY_THREAD, Message, Role, Snapshot};
-use pinion_types::RegionId;
+use pinion_types::{LogIndex, RegionId};
 
 /// What one turn gives to the log for one peer.
 pub(crate) struct Persist {
@@ -105,6 +105,11 @@ impl Peer {
             let _ = node.step_local(response);
         }
         for_others
+    }
+
+    /// Whether Raft has taken the snapshot at `index` and it is not in force yet.
+    pub(crate) fn awaits_snapshot(&self, index: LogIndex) -> bool {
+        self.node.borrow().pending_snapshot() == Some(index)
     }
 
     /// Lets Raft know how far the entries that it handed out are applied.

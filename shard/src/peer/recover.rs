@@ -80,6 +80,7 @@ impl Peer {
             seats: RefCell::default(),
             silence_max: shard.0.limits.raft.promise(),
             silent_ticks: Cell::new(0),
+            orphaned_ticks: Cell::new(0),
             reads: RefCell::default(),
             gone: Cell::new(false),
             deaf: Cell::new(false),

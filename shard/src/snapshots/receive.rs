@@ -83,7 +83,8 @@ impl Shard {
                 SnapshotCall::Chunk(chunk, answer) => drop(answer.send(shard.chunk_came(chunk).await)),
                 SnapshotCall::Done(key, answer) => drop(answer.send(shard.is_whole(key).await)),
                 SnapshotCall::Abort(key, answer) => {
-                    shard.0.incoming.borrow_mut().retain(|incoming| incoming.key != key);
+                    let is_kept = |incoming: &Incoming| incoming.key != key || shard.is_awaited(incoming);
+                    shard.0.incoming.borrow_mut().retain(is_kept);
                     drop(answer.send(Ok(())));
                 }
             }
@@ -106,10 +107,14 @@ impl Shard {
         if peer.peer().id != message.to.id || peer.is_deaf() {
             return Err(WireError::invalid(format!("region {region} has another peer here")));
         }
+        if peer.is_installing() {
+            return Err(busy);
+        }
         {
             let mut there = self.0.incoming.borrow_mut();
             there.retain(|incoming| {
                 incoming.files.is_none()
+                    || self.is_awaited(incoming)
                     || (incoming.key.region != region && incoming.touched.elapsed() < STILL_MAX)
             });
             if there.len() >= RECEIVING_MAX || there.iter().any(|incoming| incoming.key.region == region) {
@@ -123,6 +128,12 @@ impl Shard {
         let incoming = Incoming { key, message, files: Some(files), is_whole: false, touched };
         self.0.incoming.borrow_mut().push(incoming);
         Ok(progress)
+    }
+
+    /// Whether Raft has taken a snapshot that is whole, so that its files are wanted whatever its sender does.
+    fn is_awaited(&self, incoming: &Incoming) -> bool {
+        let peer = self.peer(incoming.key.region);
+        incoming.is_whole && peer.is_some_and(|peer| peer.awaits_snapshot(incoming.key.index))
     }
 
     /// Takes the files of a snapshot out for a moment.
@@ -164,6 +175,9 @@ impl Shard {
         };
         if let Some(message) = message {
             self.receive_message(message);
+            // One that Raft does not want is of no use any more.
+            let is_kept = |incoming: &Incoming| incoming.key != key || self.is_awaited(incoming);
+            self.0.incoming.borrow_mut().retain(is_kept);
         }
         Ok(())
     }

@@ -67,7 +67,8 @@ impl Administrator {
 
     fn wish(&mut self, region: &Region, regions: usize) -> Option<Wish> {
         let mut on = |wanted: fn(PeerRole) -> bool| {
-            let there: Vec<_> = region.peers.iter().filter(|peer| wanted(peer.role)).map(|peer| peer.store).collect();
+            let there: Vec<_> =
+                region.peers.iter().filter(|peer| wanted(peer.role)).map(|peer| peer.store).collect();
             (!there.is_empty()).then(|| there[self.random.index(there.len())])
         };
         let voter = on(|role| role == PeerRole::Voter);

@@ -93,7 +93,9 @@ impl Play<'_> {
         let history = self.session.history.borrow();
         match check(&history, &Limits::default()) {
             Err(violation) => panic!("{violation}"),
-            Ok(Verdict::Undecided { keys, .. }) => reached.add("keys undecided (none is fine)", 1 + keys.len() as u64),
+            Ok(Verdict::Undecided { keys, .. }) => {
+                reached.add("keys undecided (none is fine)", 1 + keys.len() as u64)
+            }
             Ok(Verdict::Linearizable { .. }) => {}
         }
     }

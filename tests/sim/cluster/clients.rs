@@ -89,7 +89,8 @@ fn encode(value: ValueId) -> Vec<u8> {
 
 fn decode(bytes: &[u8]) -> ValueId {
     let text = std::str::from_utf8(bytes).expect("a value is text");
-    let id = text.split(' ').next().and_then(|number| number.parse().ok()).expect("a value begins with its id");
+    let id =
+        text.split(' ').next().and_then(|number| number.parse().ok()).expect("a value begins with its id");
     assert_eq!(encode(ValueId(id)), bytes, "a value is as it was written");
     ValueId(id)
 }
@@ -231,14 +232,19 @@ impl Caller {
             bytes_max: 1 << 20,
             ..Scan::default()
         };
-        let Some(RawReply::Page(page)) = done(self.call(&key(first), RawCall::Scan(scan)).await) else { return };
+        let Some(RawReply::Page(page)) = done(self.call(&key(first), RawCall::Scan(scan)).await) else {
+            return;
+        };
         let end = page.resume.unwrap_or_else(|| key(last));
         let keys: Vec<_> = (first..last).map(key).filter(|key| *key < end).collect();
-        let value = |key: &Vec<u8>| {
-            page.pairs.iter().find(|(there, _)| there == key).map(|(_, value)| decode(value))
-        };
+        let value =
+            |key: &Vec<u8>| page.pairs.iter().find(|(there, _)| there == key).map(|(_, value)| decode(value));
         let values: Vec<_> = keys.iter().map(value).collect();
-        assert_eq!(page.pairs.len(), values.iter().flatten().count(), "a scan finds keys of its range, and each once");
+        assert_eq!(
+            page.pairs.len(),
+            values.iter().flatten().count(),
+            "a scan finds keys of its range, and each once"
+        );
         if !keys.is_empty() {
             self.record(begun, Operation::BatchGet { keys }, Outcome::BatchRead(values));
         }
@@ -275,7 +281,9 @@ fn read_values(results: &Results) -> Vec<Option<ValueId>> {
     let value = |result| match result {
         OperationResult::Value(value) => Some(decode(value)),
         OperationResult::NotFound => None,
-        OperationResult::Done | OperationResult::Error(_) => panic!("a read that was done has a value or none"),
+        OperationResult::Done | OperationResult::Error(_) => {
+            panic!("a read that was done has a value or none")
+        }
     };
     results.iter().map(value).collect()
 }

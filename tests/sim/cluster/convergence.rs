@@ -30,7 +30,11 @@ pub(super) async fn demand(cluster: &Cluster<'_>, seen: &mut Seen) {
                 Ok(false) => "regions do not rest".to_owned(),
             },
         };
-        assert!(begun.elapsed() < CONVERGES_WITHIN, "the cluster does not converge: {wrong}\n{}", describe(cluster));
+        assert!(
+            begun.elapsed() < CONVERGES_WITHIN,
+            "the cluster does not converge: {wrong}\n{}",
+            describe(cluster)
+        );
         pinion_runtime::sleep(LOOK_EVERY).await;
     }
 }

@@ -62,7 +62,11 @@ impl Seen {
             assert_eq!(leader, peer.own, "region {region} has two leaders in term {}", peer.term);
         }
         let there = self.epochs.entry((place, life, region, peer.own)).or_insert(epoch);
-        assert!(!epoch.is_stale(*there), "peer {} of region {region} goes back from {there:?} to {epoch:?}", peer.own);
+        assert!(
+            !epoch.is_stale(*there),
+            "peer {} of region {region} goes back from {there:?} to {epoch:?}",
+            peer.own
+        );
         *there = epoch;
         let members: BTreeSet<PeerId> = peer.region.peers.iter().map(|member| member.id).collect();
         self.members.entry(region).or_default().extend(&members);

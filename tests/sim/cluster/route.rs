@@ -52,10 +52,7 @@ impl Routes {
     /// Where a region is thought to be led.
     pub(super) fn leader(&mut self, region: &Region) -> StoreId {
         let random = &mut self.random;
-        *self
-            .leaders
-            .entry(region.id)
-            .or_insert_with(|| region.peers[random.index(region.peers.len())].store)
+        *self.leaders.entry(region.id).or_insert_with(|| region.peers[random.index(region.peers.len())].store)
     }
 
     /// The region of a stored key.
@@ -80,7 +77,9 @@ impl Routes {
                 Answer::Refused(
                     WireError::BatchSpansRegions | WireError::InvalidArgument(_) | WireError::TooLarge { .. },
                 ) => return last,
-                Answer::Refused(WireError::KeyNotInRegion { .. }) if matches!(call, RawCall::Batch { .. }) => {
+                Answer::Refused(WireError::KeyNotInRegion { .. })
+                    if matches!(call, RawCall::Batch { .. }) =>
+                {
                     self.refresh().await;
                     return last;
                 }

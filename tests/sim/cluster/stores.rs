@@ -89,7 +89,12 @@ impl<'a> Cluster<'a> {
     /// Notes what a store's life has done, which has ended or is about to. A life in which a core failed, though no disk did, is a defect.
     pub(super) fn end_life(&self, place: usize) {
         let store = &self.stores[place];
-        assert_eq!(store.failure(), None, "a core of store {} failed though its disk did not", Store::id(place));
+        assert_eq!(
+            store.failure(),
+            None,
+            "a core of store {} failed though its disk did not",
+            Store::id(place)
+        );
         if let Some(life) = store.life.take() {
             self.done.borrow_mut().extend(life.statistics());
         }

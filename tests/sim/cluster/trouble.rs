@@ -28,8 +28,8 @@ pub(super) enum Fault {
 }
 
 use Fault::{
-    ClockDrift, HalfOpen, Kill, OneWayCut, OtherCores, Partition, Pause, PowerCut, PowerCutAtIo, PowerCutInRecovery,
-    PowerCutOfAll, Reset, SlowDisk, SlowNetwork, TwoWayCut, WallClockJump,
+    ClockDrift, HalfOpen, Kill, OneWayCut, OtherCores, Partition, Pause, PowerCut, PowerCutAtIo,
+    PowerCutInRecovery, PowerCutOfAll, Reset, SlowDisk, SlowNetwork, TwoWayCut, WallClockJump,
 };
 
 impl Fault {
@@ -216,7 +216,8 @@ impl Trouble<'_> {
         while second == first {
             second = self.random.index(self.cluster.stores.len() + 1);
         }
-        let host = |place: usize| self.cluster.stores.get(place).map_or(self.clients, |store| &store.host).clone();
+        let host =
+            |place: usize| self.cluster.stores.get(place).map_or(self.clients, |store| &store.host).clone();
         match self.random.below(2) {
             0 => (host(first), host(second)),
             _ => (host(second), host(first)),
