@@ -141,6 +141,13 @@ pub(super) async fn open(directory: &Path, config: LogConfig) -> Result<(Log, Re
             segments.note_group(group.number, number, group.offset);
             end = group.end;
         }
+        let is_last = position + 1 == live.len();
+        if is_last
+            || reading.groups.iter().any(|(at, group)| *at == position && group.number > reading.durable)
+        {
+            // What a process that was killed had written and not synced is found like anything else, and is built upon from here on.
+            file.sync_data().await.map_err(|source| Error::io(&segment.path, source))?;
+        }
         segments.live.push_back(Segment { number, file, first_group: first_group.min(reading.next), end });
     }
     segments.last_number = live.last().map_or(0, |last| last.header.number);
@@ -324,11 +331,13 @@ struct Reading {
     oldest: u64,
     /// Groups behind the hole.
     cut: u64,
+    /// Up to here a group says that groups are durable.
+    durable: u64,
 }
 
 impl Reading {
     fn new(first: u64) -> Self {
-        Self { first, next: first, groups: Vec::new(), oldest: 0, cut: 0 }
+        Self { first, next: first, groups: Vec::new(), oldest: 0, cut: 0, durable: 0 }
     }
 
     /// Reads a segment, as much of it as counts; gives what was read.
@@ -392,6 +401,7 @@ impl Reading {
             return Err(corrupt("a group has another number of records than it says"));
         }
         self.oldest = header.oldest;
+        self.durable = self.durable.max(header.durable_through);
         let end = (offset + group_bytes(header.body_len as usize)) as u64;
         Ok(Some(FoundGroup { number: header.number, offset: offset as u64, end, records }))
     }
