@@ -414,6 +414,8 @@ async fn join(
     let asking = match kept {
         Some(kept) => kept,
         None => {
+            // An address that is nobody's leaves no trace in the directory.
+            reach(member).await?;
             let token = pinion_runtime::random_u64().max(1);
             let asking = Identity { cluster: 0, store: StoreId(0), token };
             opening.write_structure(&asking.encode()).await?;
@@ -438,6 +440,26 @@ async fn join(
     acquaintances::write(data_dir, &joined.stores).await?;
     opening.write_structure(&identity.encode()).await?;
     Ok((identity, joined.stores))
+}
+
+/// Waits until a store can be reached that is to take this one in.
+async fn reach(member: SocketAddr) -> Result<(), ShardError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match steward::connect(member).await {
+            Ok(_) => return Ok(()),
+            Err(ClientError::Io(_) | ClientError::Closed(_) | ClientError::TimedOut(_))
+                if tries < JOIN_TRIES_MAX => {}
+            Err(error) => {
+                return Err(ShardError::Join {
+                    member,
+                    what: format!("no store can be reached there: {error}"),
+                });
+            }
+        }
+        pinion_runtime::sleep(JOIN_WAIT).await;
+    }
 }
 
 /// Whether a member's refusal says no more than that the cluster is busy with itself.

@@ -7,6 +7,7 @@
 use crate::acquaintances;
 use crate::cluster::{ClusterCall, ClusterReply};
 use crate::core::Shard;
+use crate::error::ShardError;
 use crate::links::asked;
 use crate::peer::Peer;
 use pinion_capnp::{
@@ -70,6 +71,39 @@ impl Shard {
         match acquaintances::write(&self.0.data_dir, &known).await {
             Ok(()) => *kept = known,
             Err(error) => log::warn!("where the other stores listen is not kept: {error}"),
+        }
+    }
+
+    /// Refuses to go on where another process runs as this store: one of the two has a copy of the other's directory, and what this one would
+    /// promise the other one would not know of. To be asked before anything is sent; `own` is where this store's cores listen.
+    ///
+    /// # Errors
+    /// When the store answers at another address, as the other stores know it. Where none of them can be reached nothing is known.
+    pub async fn check_is_the_only_one(&self, own: &[String]) -> Result<(), ShardError> {
+        let others = self.0.links.stores().into_iter().filter_map(|store| self.0.links.address_of(store));
+        let asked = others.map(async |address| connect(address).await?.stores().await);
+        let answers = futures_util::future::join_all(asked).await;
+        let newest = answers
+            .into_iter()
+            .flat_map(Result::unwrap_or_default)
+            .filter(|record| record.id == self.0.store)
+            .max_by_key(|record| record.version);
+        let Some(elsewhere) = newest.and_then(|record| record.addresses.into_iter().next()) else {
+            return Ok(());
+        };
+        let Some(address) = elsewhere.parse().ok().filter(|_| !own.contains(&elsewhere)) else {
+            return Ok(());
+        };
+        let asked = async { connect(address).await?.info().await };
+        match asked.await {
+            Ok(info) if info.store == self.0.store && info.cluster == self.0.cluster => {
+                Err(ShardError::Identity(format!(
+                    "store {} of this cluster runs already, at {elsewhere}: this directory is a copy of its; \
+                     give a new store an empty directory and --join",
+                    self.0.store
+                )))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -162,7 +196,7 @@ pub(crate) async fn ask_to_join(member: SocketAddr, request: &JoinRequest) -> Re
 }
 
 /// A connection to a store that may be gone without a word.
-async fn connect(address: SocketAddr) -> Result<Client, ClientError> {
+pub(crate) async fn connect(address: SocketAddr) -> Result<Client, ClientError> {
     let connecting = std::pin::pin!(Client::connect(address));
     let late = std::pin::pin!(pinion_runtime::sleep(ASK_TIMEOUT));
     match futures_util::future::select(connecting, late).await {
