@@ -8,4 +8,4 @@ pub(crate) mod data_dir;
 mod plan;
 mod run;
 
-pub(crate) use run::run;
+pub(crate) use run::{Announce, run};

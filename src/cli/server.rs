@@ -41,10 +41,10 @@ pub(crate) struct ServerArguments {
 /// Options of `pinion demo`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DemoArguments {
-    /// How many stores.
+    /// How many stores, 1 to 5: the first makes a cluster, and the others join it.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) stores: u16,
-    /// How many cores each store has.
+    /// How many cores each store has; by default the machine's processors are shared out.
     #[arg(long, env = "PINION_CORES", value_name = "N")]
     pub(crate) cores: Option<u16>,
 }

@@ -1,51 +1,154 @@
-//! `pinion demo`: a store in a temporary directory, to try things on.
+//! `pinion demo`: a store in a temporary directory, or a cluster of several in one process, to try things on.
 
 use crate::cli::exit;
 use crate::cli::server::DemoArguments;
-use crate::config::{Config, Cpus};
+use crate::config::size::Size;
+use crate::config::{Config, Cpus, MEMORY_PER_CORE_MIN, processors};
 use crate::{logging, server};
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use futures_util::future::{Shared, select};
+use pinion_runtime::mailbox::oneshot;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Stores of a demo at most.
+const STORES_MAX: u16 = 5;
+
+/// How often it is looked whether a store has ended by itself.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What all stores of the process wait for.
+type Stop = Shared<Pin<Box<dyn Future<Output = &'static str> + Send>>>;
 
 /// Runs the mode.
 pub(crate) fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
-    if arguments.stores != 1 {
-        eprintln!("pinion: --stores {}: this version runs one store", arguments.stores);
+    if !(1..=STORES_MAX).contains(&arguments.stores) {
+        eprintln!("pinion: --stores {}: a demo has 1 to {STORES_MAX} stores", arguments.stores);
         return Ok(ExitCode::from(exit::USAGE));
     }
-    let directory = Temporary::make()?;
-    let mut config = Config { data_dir: directory.0.clone(), cpus: Cpus::None, ..Config::default() };
-    config.cores = arguments.cores.map_or(config.cores, usize::from);
-    if !is_free(config.listen, config.core_count()) {
-        config.listen.set_port(0);
+    if let Err(error) = config(arguments, 0, Path::new("."), None).checked() {
+        eprintln!("pinion: {error:#}");
+        return Ok(ExitCode::from(exit::USAGE));
     }
-    let config = match config.checked() {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("pinion: {error:#}");
-            return Ok(ExitCode::from(exit::USAGE));
-        }
-    };
     // Before any thread starts: a signal goes to whichever thread has not blocked it.
-    let stop = Box::pin(pinion_runtime::signal::stop_requested());
-    logging::start(config.log_level);
-    server::run(&config, stop, announce)?;
+    let signal = pinion_runtime::signal::stop_requested();
+    logging::start(Config::default().log_level);
+    let (cancel, cancelled) = oneshot::channel::<()>();
+    let cancelled = cancelled.map(|_| "another store of the demo has ended");
+    let stop = select(Box::pin(signal), Box::pin(cancelled)).map(|first| first.factor_first().0);
+    let stop = stop.boxed().shared();
+
+    let (mut stores, mut addresses) = (Vec::new(), Vec::new());
+    for number in 0..arguments.stores {
+        let store = Store::start(arguments, number, addresses.first().copied(), stop.clone())?;
+        // A store that ends instead was stopped, or says at its end what is wrong.
+        let ready = store.ready.recv();
+        stores.push(store);
+        match ready {
+            Ok(address) => addresses.push(address),
+            Err(mpsc::RecvError) => break,
+        }
+    }
+    if addresses.len() == stores.len() {
+        announce(&addresses);
+        // The first that ends for a reason of its own ends the others.
+        while !stores.iter().any(|store| store.thread.is_finished()) && stop.peek().is_none() {
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+    drop(cancel);
+    let ended: Vec<_> = stores.into_iter().map(Store::end).collect();
+    ended.into_iter().collect::<anyhow::Result<()>>()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn announce(ready: &str, addresses: &[SocketAddr]) {
-    println!("{ready}");
+/// The settings of a store: its part of the machine, and ports that no other store of the demo has.
+fn config(arguments: &DemoArguments, number: u16, directory: &Path, join: Option<SocketAddr>) -> Config {
+    let stores = usize::from(arguments.stores);
+    let mut config = Config { data_dir: directory.to_owned(), cpus: Cpus::None, join, ..Config::default() };
+    config.cores = arguments.cores.map_or((processors() / stores).max(1), usize::from);
+    let least = Size(MEMORY_PER_CORE_MIN.0.saturating_mul(config.core_count() as u64));
+    config.memory = Size(config.memory.0 / u64::from(arguments.stores)).max(least);
+    let first = usize::from(number) * config.core_count() + usize::from(config.listen.port());
+    config.listen.set_port(u16::try_from(first).unwrap_or(0));
+    if !is_free(config.listen, config.core_count()) {
+        config.listen.set_port(0);
+    }
+    config
+}
+
+/// A store of the demo, on a thread of its own.
+struct Store {
+    thread: JoinHandle<anyhow::Result<()>>,
+    /// Where it listens, once it is ready.
+    ready: mpsc::Receiver<SocketAddr>,
+    directory: Temporary,
+}
+
+impl Store {
+    fn start(
+        arguments: &DemoArguments,
+        number: u16,
+        join: Option<SocketAddr>,
+        stop: Stop,
+    ) -> anyhow::Result<Self> {
+        let directory = Temporary::make()?;
+        let config = config(arguments, number, &directory.0, join);
+        let (tell, ready) = mpsc::channel();
+        let announce: server::Announce = Box::new(move |ready, addresses| {
+            println!("{ready}");
+            // Whoever started the demo waits for this.
+            let _ = addresses.first().map(|address| tell.send(*address));
+        });
+        let thread = std::thread::Builder::new()
+            .name(format!("store-{}", number + 1))
+            .spawn(move || server::run(&config, Box::pin(stop), announce))?;
+        Ok(Self { thread, ready, directory })
+    }
+
+    /// Waits for the store's end, and removes its directory.
+    fn end(self) -> anyhow::Result<()> {
+        let ended = self.thread.join();
+        drop(self.directory);
+        ended.unwrap_or_else(|_| Err(anyhow::anyhow!("a store panicked"))).context("a store of the demo")
+    }
+}
+
+fn announce(addresses: &[SocketAddr]) {
     println!("try, in another terminal:");
-    let Some(address) = addresses.first() else { return };
-    for command in commands(&program(), *address) {
+    for command in commands(&program(), addresses) {
         println!("  {command}");
     }
-    println!("Ctrl-C stops the store and removes its data");
+    match addresses {
+        [_] => println!("Ctrl-C stops the store and removes its data"),
+        _ => println!("Ctrl-C stops the stores and removes their data"),
+    }
 }
 
 /// Commands to paste.
-fn commands(program: &str, address: SocketAddr) -> [String; 6] {
+fn commands(program: &str, addresses: &[SocketAddr]) -> Vec<String> {
+    let [first, .., last] = addresses else {
+        return addresses.iter().flat_map(|address| commands_of_one(program, *address)).collect();
+    };
+    vec![
+        format!("{program} raw --connect {first} put greeting hello"),
+        format!("{program} raw --connect {last} get greeting"),
+        format!("{program} cluster --connect {last} status"),
+        format!("{program} cluster --connect {first} stores"),
+        format!("{program} cluster --connect {first} split m"),
+        format!("{program} cluster --connect {last} regions"),
+        format!("{program} bench raw --connect {first}"),
+    ]
+}
+
+fn commands_of_one(program: &str, address: SocketAddr) -> [String; 6] {
     [
         format!("{program} raw --connect {address} put greeting hello"),
         format!("{program} raw --connect {address} get greeting"),
@@ -105,10 +208,12 @@ mod tests {
 
     #[test]
     fn commands_to_paste_are_commands() {
-        let address = SocketAddr::from(([127, 0, 0, 1], 20160));
-        for command in commands("pinion", address) {
-            let parsed = Cli::try_parse_from(command.split(' '));
-            assert!(parsed.is_ok(), "{command}: {:?}", parsed.err());
+        let addresses = [20160, 20161].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        for addresses in [&addresses[..1], &addresses] {
+            for command in commands("pinion", addresses) {
+                let parsed = Cli::try_parse_from(command.split(' '));
+                assert!(parsed.is_ok(), "{command}: {:?}", parsed.err());
+            }
         }
     }
 }

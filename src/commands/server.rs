@@ -4,7 +4,6 @@ use crate::cli::exit;
 use crate::cli::server::ServerArguments;
 use crate::config::Config;
 use crate::{logging, server};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 /// Runs the mode.
@@ -25,10 +24,6 @@ pub(crate) fn run(arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
     // Before any thread starts: a signal goes to whichever thread has not blocked it.
     let stop = Box::pin(pinion_runtime::signal::stop_requested());
     logging::start(config.log_level);
-    server::run(&config, stop, announce)?;
+    server::run(&config, stop, Box::new(|ready, _| println!("{ready}")))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn announce(ready: &str, _: &[SocketAddr]) {
-    println!("{ready}");
 }

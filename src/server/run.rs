@@ -25,7 +25,7 @@ const CONNECTIONS_MAX: usize = 10_000;
 const ACCEPT_REST: Duration = Duration::from_millis(20);
 
 /// What is printed when the store serves: a function of the ready line and the addresses.
-pub(crate) type Announce = fn(&str, &[SocketAddr]);
+pub(crate) type Announce = Box<dyn FnOnce(&str, &[SocketAddr]) + Send>;
 
 /// Resolves when the process is asked to stop.
 pub(crate) type StopSignal = Pin<Box<dyn Future<Output = &'static str> + Send>>;
@@ -48,8 +48,8 @@ enum Control {
 struct CoreKit {
     port: CorePort,
     control: (Sender<Control>, Receiver<Control>),
-    /// Core 0's: it stops the others.
-    stop: Option<StopSignal>,
+    /// Core 0's: it says when the store is ready, and stops the others.
+    first: Option<(StopSignal, Announce)>,
 }
 
 /// Runs the store until it is told to stop. Settings are checked already.
@@ -65,10 +65,10 @@ pub(crate) fn run(config: &Config, stop: StopSignal, announce: Announce) -> Resu
         );
     }
     let cores = config.core_count();
-    let mut stop = Some(stop);
+    let mut first = Some((stop, announce));
     let kits = ports(cores).into_iter().zip(mailbox::mesh(cores, 2 * cores + 2));
     let kits: Vec<_> =
-        kits.map(|(port, control)| Some(CoreKit { port, control, stop: stop.take() })).collect();
+        kits.map(|(port, control)| Some(CoreKit { port, control, first: first.take() })).collect();
     #[expect(clippy::disallowed_types, reason = "each core takes its kit once, before it does anything else")]
     let kits = Arc::new(std::sync::Mutex::new(kits));
     let config = config.clone();
@@ -77,7 +77,7 @@ pub(crate) fn run(config: &Config, stop: StopSignal, announce: Announce) -> Resu
             kits.lock().ok().and_then(|mut kits| kits.get_mut(usize::from(core.0)).and_then(Option::take));
         async move {
             let kit = kit.ok_or_else(|| anyhow!("core {core} has no kit"))?;
-            run_core(config, core, kit, announce).await
+            run_core(config, core, kit).await
         }
     })?;
     drop(lock);
@@ -86,9 +86,9 @@ pub(crate) fn run(config: &Config, stop: StopSignal, announce: Announce) -> Resu
 }
 
 /// One core's life.
-async fn run_core(config: Config, core: CoreId, kit: CoreKit, announce: Announce) -> Result<()> {
-    match kit.stop {
-        Some(stop) => run_first_core(config, kit.port, kit.control, stop, announce).await,
+async fn run_core(config: Config, core: CoreId, kit: CoreKit) -> Result<()> {
+    match kit.first {
+        Some((stop, announce)) => run_first_core(config, kit.port, kit.control, stop, announce).await,
         None => run_other_core(config, core, kit.port, kit.control).await,
     }
 }
@@ -145,6 +145,7 @@ async fn start_store(
             return Err(anyhow!("core {core}: {error}"));
         }
     }
+    shard.check_is_the_only_one(&advertised(config, &addresses)).await?;
     for core in others(sender) {
         let _ = sender.try_send(core, Control::Serve);
     }
@@ -202,12 +203,10 @@ async fn start_core(
 ) -> Result<Shard> {
     let addresses = advertised(config, addresses);
     let founding = match config.join {
-        Some(member) => Founding::Join { member, addresses: addresses.clone() },
+        Some(member) => Founding::Join { member, addresses },
         None => Founding::New,
     };
-    let shard = Shard::start(plan::engine(config, core), plan::shard(config), port, &founding).await?;
-    shard.set_addresses(&addresses);
-    Ok(shard)
+    Ok(Shard::start(plan::engine(config, core), plan::shard(config), port, &founding).await?)
 }
 
 /// The addresses under which other stores and clients reach the cores.
@@ -242,6 +241,7 @@ fn ready_line(shard: &Shard, addresses: &[SocketAddr]) -> String {
 /// Takes connections for as long as the core runs.
 fn accept(config: &Config, shard: &Shard, listener: TcpListener, addresses: &[SocketAddr]) {
     let addresses: Rc<[String]> = advertised(config, addresses).into();
+    shard.set_addresses(&addresses);
     let admin = StoreAdmin::new(shard.clone(), env!("CARGO_PKG_VERSION"), addresses);
     let services = Rc::new(Services { raw: shard.clone(), admin, link: shard.clone() });
     let limits = Rc::new(plan::connection(config));
