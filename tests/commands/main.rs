@@ -5,6 +5,7 @@
 
 mod calls;
 mod client;
+mod cluster;
 mod damage;
 mod demo;
 mod full_disk;
