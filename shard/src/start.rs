@@ -204,7 +204,9 @@ impl Shard {
                 self.0.homes.borrow_mut().insert(region, core);
             }
             Message::Recovered(routes) => {
-                routes.into_iter().for_each(|route| self.learn_route(route));
+                for route in routes {
+                    self.learn_route(route);
+                }
                 self.0.cores_recovered.set(self.0.cores_recovered.get() + 1);
             }
             Message::FetchBlank { region, to, answer } => {

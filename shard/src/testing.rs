@@ -7,6 +7,7 @@ use pinion_types::{ColumnFamily, LogIndex, PeerId, Region, RegionId, Term};
 
 /// A peer as it is now.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an observation of its own")]
 pub struct PeerState {
     /// The region as the peer knows it.
     pub region: Region,
