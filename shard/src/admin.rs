@@ -93,7 +93,7 @@ impl AdminService for StoreAdmin {
         let shard = self.shard.clone();
         async move {
             let JoinRequest { token, addresses } = request;
-            let reply = shard.cluster_anywhere(ClusterCall::Join { token, addresses }).await?;
+            let reply = shard.cluster_call(ClusterCall::Join { token, addresses }).await?;
             let ClusterReply::Joined(store) = reply else {
                 return Err(WireError::Internal("a join was answered with something else".to_owned()));
             };
@@ -107,7 +107,7 @@ impl AdminService for StoreAdmin {
         addresses: Vec<String>,
     ) -> impl Future<Output = Result<(), WireError>> + 'static {
         let shard = self.shard.clone();
-        async move { shard.cluster_anywhere(ClusterCall::Announce { store, addresses }).await.map(drop) }
+        async move { shard.cluster_call(ClusterCall::Announce { store, addresses }).await.map(drop) }
     }
 
     fn change_peers(
@@ -326,16 +326,18 @@ impl Shard {
         }
         let position = applying.position;
         let (parent, children) = divide(&peer.region(), &new);
-        let child = |region: &Region| {
-            let own = region.peer_on(self.0.store).expect("the child has a peer on each store of its parent");
+        let mut trees = Vec::new();
+        for region in &children {
+            let own =
+                region.peer_on(self.0.store).expect("the child has a peer on each store of its parent").id;
+            if !self.prepare_child(region.id, own).await? {
+                log::debug!("core {}: region {} is here without its split", self.0.core, region.id);
+                continue;
+            }
             let stamp_ms = peer.meta_of(region).stamp_ms;
-            let meta = Meta { region: region.clone(), stamp_ms, changed_at: LogIndex(0), own: own.id };
-            NewTree::of_split(region, meta.encode())
-        };
-        for child in &children {
-            self.fetch_child(child.id).await?;
+            let meta = Meta { region: region.clone(), stamp_ms, changed_at: LogIndex(0), own };
+            trees.push(NewTree::of_split(region, meta.encode()));
         }
-        let trees = children.iter().map(child).collect();
         let kept = Meta { changed_at: position.0, ..peer.meta_of(&parent) };
         let kept = NewTree::of_split(&parent, kept.encode());
         log::debug!("core {}: region {} is split at entry {}", self.0.core, peer.id(), position.0);

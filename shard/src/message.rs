@@ -20,8 +20,8 @@ pub(crate) enum Message {
     Home(RegionId, CoreId),
     /// This core has taken in what the start has found, which are these.
     Recovered(Vec<Route>),
-    /// Give a region that has nothing yet to another core.
-    FetchBlank { region: RegionId, to: CoreId, answer: oneshot::Sender<Result<(), String>> },
+    /// Give a region that has nothing yet to another core; the answer is whether it had nothing.
+    FetchBlank { region: RegionId, to: CoreId, answer: oneshot::Sender<Result<bool, String>> },
     /// Describe your regions.
     Describe(oneshot::Sender<Vec<RegionInfo>>),
     /// Split this region at these stored keys; the ids are for the new regions and their peers.

@@ -15,7 +15,7 @@ use crate::message::Message;
 use crate::peer::Peer;
 use pinion_engine::PackedRegion;
 use pinion_runtime::mailbox::{SendError, oneshot};
-use pinion_types::{CoreId, RegionId};
+use pinion_types::{CoreId, PeerId, RegionId};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -95,44 +95,58 @@ impl Shard {
         }
     }
 
-    /// Sees to it that a region which a split is about to make is on no other core, where a message may have made a peer that has nothing, and
-    /// that such a peer promises nothing more on this core either.
-    pub(crate) async fn fetch_child(&self, region: RegionId) -> Result<(), ShardError> {
+    /// Sees to it that a region which a split is about to make can be made here, as this peer. `false` when it must not be: a peer of it has the
+    /// region's data already, by a snapshot from after the split, or this one was removed. One that has nothing, because a message of its
+    /// group came before the split, is fetched from whatever core it is on, and promises nothing more.
+    pub(crate) async fn prepare_child(&self, region: RegionId, own: PeerId) -> Result<bool, ShardError> {
         if usize::from(self.0.core.0) < self.0.mailbox.cores() {
             for core in self.other_cores() {
-                self.fetch_blank(core, region).await?;
+                if !self.fetch_blank(core, region).await? {
+                    return Ok(false);
+                }
             }
         }
-        match self.peer(region).filter(|peer| peer.is_blank()) {
-            Some(peer) => self.silence(&peer).await,
-            None => Ok(()),
+        if self.0.tombstones.borrow().get(&region).is_some_and(|buried| buried.peer >= own) {
+            return Ok(false);
         }
+        let Some(peer) = self.peer(region) else { return Ok(true) };
+        if !peer.is_blank() {
+            return Ok(false);
+        }
+        self.silence(&peer).await?;
+        if !peer.is_blank() {
+            peer.deafen(false);
+        }
+        Ok(peer.is_blank())
     }
 
-    async fn fetch_blank(&self, core: CoreId, region: RegionId) -> Result<(), ShardError> {
+    async fn fetch_blank(&self, core: CoreId, region: RegionId) -> Result<bool, ShardError> {
         let (answer, receiver) = oneshot::channel();
         self.send(core, Message::FetchBlank { region, to: self.0.core, answer });
         match receiver.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(is_free)) => Ok(is_free),
             Ok(Err(what)) => Err(ShardError::Raft { region, what }),
             Err(oneshot::Canceled) => Err(ShardError::CoreStopped(core)),
         }
     }
 
-    /// Gives a region that has nothing to another core, if it is here.
-    pub(crate) async fn give_blank(&self, region: RegionId, to: CoreId) -> Result<(), ShardError> {
+    /// Gives a region that has nothing to another core, if it is here. `false` when it has something.
+    pub(crate) async fn give_blank(&self, region: RegionId, to: CoreId) -> Result<bool, ShardError> {
         let mut attempts = 0;
-        while self.peer(region).is_none() && self.may_come(region) && attempts < QUIET_ATTEMPTS_MAX {
-            attempts += 1;
+        loop {
+            let moved = match self.peer(region) {
+                Some(peer) if !peer.is_blank() => return Ok(false),
+                Some(_) => self.move_region(region, to).await,
+                None if !self.may_come(region) => return Ok(true),
+                None => Err(ShardError::Raft { region, what: "the region is coming or going".to_owned() }),
+            };
+            match moved {
+                Ok(()) => return Ok(true),
+                Err(error) if attempts > QUIET_ATTEMPTS_MAX => return Err(error),
+                // It got a snapshot meanwhile, or was removed.
+                Err(_) => attempts += 1,
+            }
             pinion_runtime::sleep(QUIET_WAIT).await;
-        }
-        match self.peer(region) {
-            None => Ok(()),
-            Some(peer) if !peer.is_blank() => Err(ShardError::Raft {
-                region,
-                what: format!("it is on core {} already and has something", self.0.core),
-            }),
-            Some(_) => self.move_region(region, to).await,
         }
     }
 

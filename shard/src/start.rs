@@ -119,8 +119,9 @@ impl Shard {
         pinion_runtime::spawn(shard.clone().tick());
         pinion_runtime::spawn(shard.clone().keep_log_in_bound());
         shard.learn_stores(&early.stores);
-        let set_aside = shard.0.set_aside.take();
-        set_aside.into_iter().flatten().for_each(|message| shard.take(message));
+        for message in shard.0.set_aside.take().into_iter().flatten() {
+            shard.take(message);
+        }
         shard.adopt(orphans, &owners).await?;
         shard.tell_recovered();
         shard.wait_until_served().await?;
@@ -469,6 +470,7 @@ fn may_pass(error: &WireError) -> bool {
     matches!(
         error,
         WireError::NotLeader { .. }
+            | WireError::RegionNotFound(_)
             | WireError::ServerBusy { .. }
             | WireError::StaleCommand
             | WireError::Undetermined

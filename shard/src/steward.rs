@@ -190,9 +190,34 @@ impl Shard {
     }
 }
 
-/// Asks a member of a cluster to be one of its stores.
+/// Asks a member of a cluster to be one of its stores, and the others where that one is not in charge. A store that is asked asks nobody else:
+/// while nobody is in charge, each question would become ever more of them.
 pub(crate) async fn ask_to_join(member: SocketAddr, request: &JoinRequest) -> Result<Joined, ClientError> {
-    connect(member).await?.join(request).await
+    let client = connect(member).await?;
+    let mut last = match client.join(request).await {
+        Err(ClientError::Refused(error)) if may_be_elsewhere(&error) => error,
+        answer => return answer,
+    };
+    let mut stores = client.stores().await?;
+    if let WireError::NotLeader { leader: Some(leader), .. } = &last {
+        stores.sort_by_key(|record| (record.id != leader.store, record.id));
+    }
+    let addresses = stores.iter().filter_map(|record| record.addresses.first()?.parse().ok());
+    for address in addresses.filter(|address| *address != member) {
+        let Ok(client) = connect(address).await else { continue };
+        match client.join(request).await {
+            Err(ClientError::Refused(error)) if may_be_elsewhere(&error) => last = error,
+            Err(ClientError::Refused(error)) => return Err(error.into()),
+            Err(_) => {}
+            Ok(joined) => return Ok(joined),
+        }
+    }
+    Err(last.into())
+}
+
+/// Whether a refusal says that another store may be in charge.
+fn may_be_elsewhere(error: &WireError) -> bool {
+    matches!(error, WireError::NotLeader { .. } | WireError::RegionNotFound(_))
 }
 
 /// A connection to a store that may be gone without a word.

@@ -7,7 +7,7 @@ use pinion_types::{ColumnFamily, LogIndex, PeerId, Region, RegionId, Term};
 
 /// A peer as it is now.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an observation of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own that a checker asks for")]
 pub struct PeerState {
     /// The region as the peer knows it.
     pub region: Region,

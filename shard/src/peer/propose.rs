@@ -281,7 +281,9 @@ mod tests {
                 for index in [7, 8] {
                     let found = awaited.take(LogIndex(index), Term(4));
                     assert_eq!(found.len(), 1);
-                    found.into_iter().for_each(|waiter| drop(waiter.send(Outcome::Done)));
+                    for waiter in found {
+                        drop(waiter.send(Outcome::Done));
+                    }
                 }
                 assert!(awaited.is_empty());
                 let mut done = Vec::new();

@@ -29,6 +29,14 @@ pub(super) struct Done {
     pub(super) moved: Cell<u64>,
 }
 
+/// What an administrator may wish for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wishes {
+    pub(super) splits: bool,
+    pub(super) transfers: bool,
+    pub(super) changes: bool,
+}
+
 enum Wish {
     Split(Vec<u8>),
     Transfer(StoreId),
@@ -41,11 +49,18 @@ pub(super) struct Administrator {
     routes: Routes,
     random: Random,
     done: Rc<Done>,
+    wishes: Wishes,
 }
 
 impl Administrator {
-    pub(super) fn new(session: Rc<Session>, routes: Routes, random: Random, done: Rc<Done>) -> Self {
-        Self { session, routes, random, done }
+    pub(super) fn new(
+        session: Rc<Session>,
+        routes: Routes,
+        random: Random,
+        done: Rc<Done>,
+        wishes: Wishes,
+    ) -> Self {
+        Self { session, routes, random, done, wishes }
     }
 
     /// Has wishes until the session stops.
@@ -58,10 +73,20 @@ impl Administrator {
                 continue;
             }
             let region = regions[self.random.index(regions.len())].clone();
-            let Some(wish) = self.wish(&region, regions.len()) else { continue };
+            let Some(wish) = self.wish(&region, regions.len()).filter(|wish| self.may(wish)) else {
+                continue;
+            };
             if self.ask(&region, &wish).await {
                 self.count(&wish);
             }
+        }
+    }
+
+    fn may(&self, wish: &Wish) -> bool {
+        match wish {
+            Wish::Split(_) => self.wishes.splits,
+            Wish::Transfer(_) => self.wishes.transfers,
+            Wish::Change(_) => self.wishes.changes,
         }
     }
 

@@ -1,13 +1,13 @@
 //! One seed: a cluster is made, clients and an administrator are let loose on it, and trouble too; then all trouble ends, the cluster must come to
 //! rest, and what the clients saw must have been possible.
 
-use super::administrator::{Administrator, Done};
+use super::administrator::{Administrator, Done, Wishes};
 use super::clients::{Caller, Session, keys};
 use super::coverage::Coverage;
 use super::observer::Seen;
 use super::route::Routes;
 use super::stores::Cluster;
-use super::trouble::{CORES_MAX, Counts, Trouble};
+use super::trouble::{CORES_MAX, Counts, Fault, RESTS_MAX_US, Trouble};
 use super::{convergence, observer};
 use crate::seeds;
 use crate::store::PORT;
@@ -19,15 +19,41 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-const STORES: std::ops::Range<u64> = 3..6;
-const CALLERS: u32 = 10;
-/// What a seed takes at least.
-const LASTS_MIN: Duration = Duration::from_secs(30);
-const OPERATIONS_MIN: u64 = 1000;
-const KINDS_MIN: usize = 3;
+/// What a seed is made of.
+pub(super) struct Setting {
+    /// Stores, from and to.
+    pub(super) stores: std::ops::Range<u64>,
+    pub(super) cores_max: u64,
+    pub(super) callers: u32,
+    /// What a seed takes at least.
+    pub(super) lasts_min: Duration,
+    pub(super) operations_min: u64,
+    pub(super) kinds_min: usize,
+    pub(super) of_stores: &'static [Fault],
+    pub(super) of_links: &'static [Fault],
+    pub(super) of_machines: &'static [Fault],
+    pub(super) wishes: Wishes,
+}
+
+/// Everything at once.
+const ALL: Setting = Setting {
+    stores: 3..6,
+    cores_max: CORES_MAX,
+    callers: 10,
+    lasts_min: Duration::from_secs(30),
+    operations_min: 1000,
+    kinds_min: 3,
+    of_stores: &Fault::OF_STORES,
+    of_links: &Fault::OF_LINKS,
+    of_machines: &Fault::OF_MACHINES,
+    wishes: Wishes { splits: true, transfers: true, changes: true },
+};
+/// Seeds of a plain test.
+const FEW: u64 = 6;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 struct Play<'a> {
+    setting: &'a Setting,
     cluster: &'a Cluster<'a>,
     clients: &'a Host,
     random: Random,
@@ -46,30 +72,33 @@ impl Play<'_> {
     /// Everything at once, until there has been enough of it.
     async fn let_loose(&mut self) {
         let mut callers = Vec::new();
-        for number in 0..CALLERS {
+        for number in 0..self.setting.callers {
             let (routes, random) = (self.routes(), self.random.fork());
             let caller = Caller::new(number, self.session.clone(), routes, random);
             callers.push(self.clients.spawn_core(core(number), caller.run()));
         }
         let (routes, random) = (self.routes(), self.random.fork());
-        let administrator = Administrator::new(self.session.clone(), routes, random, self.done.clone());
-        callers.push(self.clients.spawn_core(core(CALLERS), administrator.run()));
+        let administrator =
+            Administrator::new(self.session.clone(), routes, random, self.done.clone(), self.setting.wishes);
+        callers.push(self.clients.spawn_core(core(self.setting.callers), administrator.run()));
         let ends = Cell::new(false);
-        let trouble = |random: &mut Random| Trouble {
+        let trouble = |random: &mut Random, faults| Trouble {
             cluster: self.cluster,
             clients: self.clients,
             counts: &self.counts,
             ends: &ends,
             random: random.fork(),
+            rests_max_us: RESTS_MAX_US.start + random.below(RESTS_MAX_US.end - RESTS_MAX_US.start),
+            faults,
         };
-        let of_stores = trouble(&mut self.random).of_stores();
-        let of_links = trouble(&mut self.random).of_links();
-        let of_machines = trouble(&mut self.random).of_machines();
+        let of_stores = trouble(&mut self.random, self.setting.of_stores).of_stores();
+        let of_links = trouble(&mut self.random, self.setting.of_links).of_links();
+        let of_machines = trouble(&mut self.random, self.setting.of_machines).of_machines();
         let begun = pinion_runtime::now();
         let enough = async {
-            while begun.elapsed() < LASTS_MIN
-                || self.session.operations() < OPERATIONS_MIN
-                || self.counts.kinds() < KINDS_MIN
+            while begun.elapsed() < self.setting.lasts_min
+                || self.session.operations() < self.setting.operations_min
+                || self.counts.kinds() < self.setting.kinds_min
             {
                 pinion_runtime::sleep(LOOK_EVERY).await;
             }
@@ -84,8 +113,8 @@ impl Play<'_> {
     /// Reads everything once more.
     async fn read_all(&mut self) {
         let (routes, random) = (self.routes(), self.random.fork());
-        let caller = Caller::new(CALLERS, self.session.clone(), routes, random);
-        let read = self.clients.spawn_core(core(CALLERS + 1), caller.read_all()).await;
+        let caller = Caller::new(self.setting.callers, self.session.clone(), routes, random);
+        let read = self.clients.spawn_core(core(self.setting.callers + 1), caller.read_all()).await;
         read.expect("the clients' host is up").unwrap();
     }
 
@@ -105,16 +134,17 @@ fn core(number: u32) -> CoreId {
     CoreId(u16::try_from(number).expect("there are few clients"))
 }
 
-fn play_in(simulation: &Simulation, seed: u64) -> Coverage {
+fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
     let mut random = Random::new(seed);
-    let stores = STORES.start + random.below(STORES.end - STORES.start);
+    let stores = setting.stores.start + random.below(setting.stores.end - setting.stores.start);
     let cores: Vec<u16> = (0..stores)
-        .map(|_| u16::try_from(1 + random.below(CORES_MAX)).expect("a store has few cores"))
+        .map(|_| u16::try_from(1 + random.below(setting.cores_max)).expect("a store has few cores"))
         .collect();
     let cluster = Cluster::start(simulation, &cores);
     cluster.wait_for_voters(3);
     let clients = simulation.add_host("clients");
     let mut play = Play {
+        setting,
         cluster: &cluster,
         clients: &clients,
         random,
@@ -134,6 +164,7 @@ fn play_in(simulation: &Simulation, seed: u64) -> Coverage {
     }
     reached.add("seeds", 1);
     reached.add("simulated seconds", (simulation.elapsed() - before).as_secs());
+    reached.add("restarts", cluster.stores.iter().map(|store| store.lives() - 1).sum());
     reached.add_faults(&play.counts);
     reached.add_clients(&play.session);
     reached.add_administrator(&play.done);
@@ -144,8 +175,13 @@ fn play_in(simulation: &Simulation, seed: u64) -> Coverage {
 
 /// One seed; gives what it reached, and the hash of all that happened.
 pub(crate) fn play(seed: u64) -> (Coverage, u64) {
+    play_as(&ALL, seed)
+}
+
+/// The same of another setting.
+pub(super) fn play_as(setting: &Setting, seed: u64) -> (Coverage, u64) {
     run(Config::new(seed), |simulation| {
-        let reached = play_in(simulation, seed);
+        let reached = play_in(simulation, setting, seed);
         (reached, simulation.trace_hash())
     })
 }
@@ -153,7 +189,7 @@ pub(crate) fn play(seed: u64) -> (Coverage, u64) {
 #[test]
 fn clusters_in_trouble() {
     assert!(keys().len() > 100, "a few hundred keys");
-    let reached = seeds::play(6, |seed| play(seed).0);
+    let reached = seeds::play(FEW, |seed| play(seed).0);
     println!("{reached}");
     reached.demand_all();
 }

@@ -56,6 +56,11 @@ impl Coverage {
         self.add("engine: segments reused", done.segments_reused);
     }
 
+    /// A count.
+    pub(super) fn get(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or_default()
+    }
+
     /// Fails when something never happened.
     pub(crate) fn demand_all(&self) {
         for (what, count) in &self.0 {

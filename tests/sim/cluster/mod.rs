@@ -1,6 +1,7 @@
 //! Clusters: several stores, each on a host of its own, and what may happen to them.
 //!
 //! - [`campaign`]: one seed, from the first store to the verdict;
+//! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step;
 //! - `stores`: the cluster itself, its starts and restarts;
 //! - `trouble`: what befalls stores, links, disks and clocks; `administrator`: what is asked of the regions meanwhile;
 //! - `clients`: who reads and writes, and remembers what came back; `route`: how a client finds a region's leader;
@@ -11,9 +12,11 @@ mod administrator;
 pub(crate) mod campaign;
 mod clients;
 mod convergence;
+mod course;
 mod coverage;
 mod growth;
 mod observer;
 mod route;
 mod stores;
+mod stories;
 mod trouble;

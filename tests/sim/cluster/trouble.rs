@@ -51,17 +51,21 @@ impl Fault {
         ClockDrift,
         WallClockJump,
     ];
-    const OF_STORES: [Self; 7] =
+    /// What befalls stores.
+    pub(super) const OF_STORES: [Self; 7] =
         [PowerCut, PowerCutAtIo, PowerCutInRecovery, PowerCutOfAll, Kill, OtherCores, Pause];
-    const OF_LINKS: [Self; 6] = [OneWayCut, TwoWayCut, Partition, HalfOpen, Reset, SlowNetwork];
-    const OF_MACHINES: [Self; 3] = [SlowDisk, ClockDrift, WallClockJump];
+    /// What befalls links.
+    pub(super) const OF_LINKS: [Self; 6] = [OneWayCut, TwoWayCut, Partition, HalfOpen, Reset, SlowNetwork];
+    /// What befalls disks and clocks.
+    pub(super) const OF_MACHINES: [Self; 3] = [SlowDisk, ClockDrift, WallClockJump];
 }
 
 /// Cores of a store at most.
 pub(super) const CORES_MAX: u64 = 3;
-/// How long a fault lasts, and how long the world rests before the next, at most.
+/// How long a fault lasts.
 const LASTS_US: std::ops::Range<u64> = 200_000..4_000_000;
-const RESTS_MAX_US: u64 = 3_000_000;
+/// How long the world rests at most before the next: each seed has a pace of its own.
+pub(super) const RESTS_MAX_US: std::ops::Range<u64> = 500_000..4_000_000;
 /// A pause is longer than any lease.
 const PAUSE_US: std::ops::Range<u64> = 700_000..4_000_000;
 /// Operations of a disk within which a power cut comes that waits for one.
@@ -97,6 +101,10 @@ pub(super) struct Trouble<'a> {
     pub(super) counts: &'a Counts,
     pub(super) ends: &'a Cell<bool>,
     pub(super) random: Random,
+    /// How long the world rests at most between two.
+    pub(super) rests_max_us: u64,
+    /// What there is of it; none is none at all.
+    pub(super) faults: &'static [Fault],
 }
 
 fn between(random: &mut Random, range: &std::ops::Range<u64>) -> Duration {
@@ -107,9 +115,7 @@ impl Trouble<'_> {
     /// Troubles stores until it is told to end; then all are up.
     pub(super) async fn of_stores(mut self) {
         while self.rests().await {
-            let fault = Fault::OF_STORES[self.random.index(Fault::OF_STORES.len())];
-            self.counts.add(fault);
-            log::debug!("-- {fault:?}");
+            let fault = self.next();
             self.trouble_store(fault).await;
         }
     }
@@ -117,9 +123,7 @@ impl Trouble<'_> {
     /// Troubles links until it is told to end; then all are whole.
     pub(super) async fn of_links(mut self) {
         while self.rests().await {
-            let fault = Fault::OF_LINKS[self.random.index(Fault::OF_LINKS.len())];
-            self.counts.add(fault);
-            log::debug!("-- {fault:?}");
+            let fault = self.next();
             self.trouble_links(fault).await;
         }
     }
@@ -127,17 +131,22 @@ impl Trouble<'_> {
     /// Troubles disks and clocks until it is told to end; then they are as ever.
     pub(super) async fn of_machines(mut self) {
         while self.rests().await {
-            let fault = Fault::OF_MACHINES[self.random.index(Fault::OF_MACHINES.len())];
-            self.counts.add(fault);
-            log::debug!("-- {fault:?}");
+            let fault = self.next();
             self.trouble_machine(fault).await;
         }
     }
 
     /// Whether there is to be more.
     async fn rests(&mut self) -> bool {
-        pinion_runtime::sleep(Duration::from_micros(self.random.below(RESTS_MAX_US))).await;
-        !self.ends.get()
+        pinion_runtime::sleep(Duration::from_micros(self.random.below(self.rests_max_us))).await;
+        !self.ends.get() && !self.faults.is_empty()
+    }
+
+    fn next(&mut self) -> Fault {
+        let fault = self.faults[self.random.index(self.faults.len())];
+        self.counts.add(fault);
+        log::debug!("-- {fault:?}");
+        fault
     }
 
     async fn lasts(&mut self) {

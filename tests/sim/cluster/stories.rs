@@ -1,0 +1,221 @@
+//! Rows of the course that tell one story each, step by step, where [`super::course`] has those that are trouble at random.
+
+use super::stores::{Cluster, Store};
+use pinion_capnp::client::{Client, ClientError};
+use pinion_capnp::{PeerChange, PeerChangeKind, WireError};
+use pinion_runtime::sim::{Config, run};
+use pinion_shard::testing;
+use pinion_types::key::Zone;
+use pinion_types::{ColumnFamily, RegionId, StoreId};
+use std::time::Duration;
+
+const FAMILY: ColumnFamily = ColumnFamily::Default;
+const STORES: usize = 5;
+const SEEDS: std::ops::Range<u64> = 1..4;
+/// How long anything may take that is asked for.
+const WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A cluster whose raw region has a voter on each of five stores.
+struct Story<'a> {
+    cluster: &'a Cluster<'a>,
+    region: RegionId,
+}
+
+fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
+    for seed in SEEDS {
+        run(Config::new(seed), |simulation| {
+            let cluster = Cluster::start(simulation, &[1; STORES]);
+            cluster.wait_for_voters(3);
+            simulation.block_on(async {
+                let region = region_of(&cluster, b"k1").expect("a region has the key");
+                let told = Story { cluster: &cluster, region };
+                for place in 0..STORES {
+                    told.change(place, PeerChangeKind::AddVoter).await;
+                }
+                story(told).await;
+            });
+        });
+    }
+}
+
+/// The region that a leader has a key in.
+fn region_of(cluster: &Cluster<'_>, key: &[u8]) -> Option<RegionId> {
+    let stored = Zone::Raw.stored(key);
+    let mut peers = cluster.stores.iter().flat_map(Store::shards).flat_map(|shard| testing::peers(&shard));
+    peers.find(|peer| peer.serves && peer.region.contains(&stored)).map(|peer| peer.region.id)
+}
+
+impl Story<'_> {
+    /// The place of the store that leads a region, of those for which `counts`.
+    fn leader_among(&self, region: RegionId, counts: impl Fn(usize) -> bool) -> Option<usize> {
+        let leads = |store: &Store| {
+            let mut peers = store.shards().into_iter().flat_map(|shard| testing::peers(&shard));
+            peers.any(|peer| peer.region.id == region && peer.serves)
+        };
+        (0..STORES).filter(|place| counts(*place)).find(|place| leads(&self.cluster.stores[*place]))
+    }
+
+    async fn wait_for<T>(&self, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
+        let begun = pinion_runtime::now();
+        loop {
+            if let Some(found) = is_so() {
+                return found;
+            }
+            assert!(begun.elapsed() < WITHIN, "{what} in time");
+            pinion_runtime::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn leader(&self) -> usize {
+        self.wait_for("a leader", || self.leader_among(self.region, |_| true)).await
+    }
+
+    /// Asks the leader until it does it.
+    async fn ask<T>(&self, what: &str, ask: impl AsyncFn(&Client) -> Result<T, ClientError>) -> T {
+        let begun = pinion_runtime::now();
+        loop {
+            let client = self.cluster.client(self.leader().await).await.with_timeout(WITHIN);
+            match ask(&client).await {
+                Ok(done) => return done,
+                Err(error) => assert!(begun.elapsed() < 4 * WITHIN, "{what}: {error}"),
+            }
+            pinion_runtime::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn change(&self, place: usize, kind: PeerChangeKind) {
+        let changes = [PeerChange { store: Store::id(place), kind }];
+        self.ask("a change of peers", async |client| client.change_peers(self.region, &changes).await).await;
+    }
+
+    async fn transfer(&self, to: StoreId) {
+        self.ask("a transfer", async |client| client.transfer_leader(self.region, to).await).await;
+    }
+
+    async fn put(&self, key: &[u8], value: &[u8]) {
+        self.ask("a put", async |client| client.put(FAMILY, key, value, None).await).await;
+    }
+
+    async fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.ask("a get", async |client| client.get(FAMILY, key).await).await.map(|value| value.to_vec())
+    }
+
+    /// Parts some stores from the others.
+    fn part(&self, side: impl Fn(usize) -> bool) {
+        for (place, store) in self.cluster.stores.iter().enumerate() {
+            for (other, there) in self.cluster.stores.iter().enumerate() {
+                if side(place) != side(other) {
+                    self.cluster.simulation.block(&store.host, &there.host);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn test_transfer_leader_3b() {
+    tell(async |story| {
+        for place in 0..STORES {
+            story.transfer(Store::id(place)).await;
+            story
+                .wait_for("the new leader", || story.leader_among(story.region, |there| there == place))
+                .await;
+        }
+    });
+}
+
+#[test]
+fn test_one_partition_2b() {
+    tell(async |story| {
+        story.put(b"k1", b"v1").await;
+        // The leader is with the majority: the minority hears of nothing.
+        let leader = story.leader().await;
+        let few = [(leader + 1) % STORES, (leader + 2) % STORES];
+        story.part(|place| few.contains(&place));
+        story.put(b"k1", b"changed").await;
+        assert_eq!(story.get(b"k1").await.as_deref(), Some(&b"changed"[..]));
+        story.cluster.simulation.heal_all();
+        // The leader is with the minority: the others have another, and what it says does not count.
+        let old = story.leader().await;
+        let few = [old, (old + 1) % STORES];
+        story.part(|place| few.contains(&place));
+        let new = story
+            .wait_for("another leader", || story.leader_among(story.region, |place| !few.contains(&place)))
+            .await;
+        let client = story.cluster.client(new).await;
+        client.put(FAMILY, b"k1", b"again", None).await.unwrap();
+        let alone = story.cluster.client(old).await;
+        assert!(alone.put(FAMILY, b"k1", b"never", None).await.is_err(), "a minority took a write");
+        assert!(alone.get(FAMILY, b"k1").await.is_err(), "a minority answered a read");
+        story.cluster.simulation.heal_all();
+        story.transfer(Store::id(old)).await;
+        assert_eq!(story.get(b"k1").await.as_deref(), Some(&b"again"[..]), "the old leader has caught up");
+    });
+}
+
+#[test]
+fn test_one_split_3b() {
+    tell(async |story| {
+        let lone = (story.leader().await + 1) % STORES;
+        story.part(|place| place == lone);
+        for number in 0..100 {
+            story.put(format!("k{number:02}").as_bytes(), &[b'v'; 100]).await;
+        }
+        story.ask("a split", async |client| client.split(&[b"k50".to_vec()]).await).await;
+        let left = story.wait_for("the left half", || region_of(story.cluster, b"k10")).await;
+        let right = story.wait_for("the right half", || region_of(story.cluster, b"k60")).await;
+        assert_ne!(left, right);
+        let leader = story.leader().await;
+        let client = story.cluster.client(leader).await;
+        let page = client.regions(b"", 0).await.unwrap();
+        let of = |id| page.regions.iter().find(|info| info.region.id == id).unwrap().region.clone();
+        assert_eq!(of(left).end, of(right).start);
+        assert_eq!(of(left).end, Zone::Raw.stored(b"k50"));
+        // A key of the right half, asked of the left one.
+        let context = pinion_capnp::Context { region: left, ..Default::default() };
+        let call = pinion_capnp::RawCall::Get { family: FAMILY, key: b"k60".to_vec() };
+        let request = pinion_capnp::RawRequest {
+            context: Some(Box::new(context)),
+            ..pinion_capnp::RawRequest::new(call)
+        };
+        let place = story.wait_for("its leader", || story.leader_among(left, |_| true)).await;
+        let asked = story.cluster.client(place).await.call(&request).await;
+        assert!(matches!(asked, Err(ClientError::Refused(WireError::KeyNotInRegion { .. }))), "{asked:?}");
+        story.cluster.simulation.heal_all();
+        story
+            .wait_for("the store that was alone catches up", || {
+                let shards = story.cluster.stores[lone].shards();
+                let mut peers = shards.iter().flat_map(testing::peers);
+                peers.any(|peer| peer.region.id == right && !peer.is_blank).then_some(())
+            })
+            .await;
+    });
+}
+
+#[test]
+fn test_one_snapshot_2c() {
+    tell(async |story| {
+        let lone = (story.leader().await + 1) % STORES;
+        let installed = || {
+            let shards = story.cluster.stores[lone].shards();
+            shards.iter().map(|shard| shard.engine().statistics().snapshots_installed).sum::<u64>()
+        };
+        story.put(b"k1", b"v1").await;
+        story.put(b"k2", b"v2").await;
+        let before = installed();
+        story.part(|place| place == lone);
+        for number in 0..300 {
+            story.put(format!("k{number}").as_bytes(), &[b'v'; 1000]).await;
+        }
+        story.ask("a delete", async |client| client.delete(FAMILY, b"k2").await).await;
+        story.cluster.simulation.heal_all();
+        story.wait_for("a snapshot", || (installed() > before).then_some(())).await;
+        // What the snapshot brought is there after a power cut, too.
+        story.cluster.cut_power(lone);
+        story.cluster.restart(lone, 1).await;
+        story.transfer(Store::id(lone)).await;
+        assert_eq!(story.get(b"k2").await, None);
+        assert_eq!(story.get(b"k1").await.as_deref(), Some(&[b'v'; 1000][..]));
+    });
+}
