@@ -123,7 +123,7 @@ impl Play<'_> {
         match check(&history, &Limits::default()) {
             Err(violation) => panic!("{violation}"),
             Ok(Verdict::Undecided { keys, .. }) => {
-                reached.add("keys undecided (none is fine)", 1 + keys.len() as u64)
+                reached.add("keys undecided (none is fine)", 1 + keys.len() as u64);
             }
             Ok(Verdict::Linearizable { .. }) => {}
         }
@@ -163,7 +163,7 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
         cluster.end_life(place);
     }
     reached.add("seeds", 1);
-    reached.add("simulated seconds", (simulation.elapsed() - before).as_secs());
+    reached.add("simulated seconds", simulation.elapsed().saturating_sub(before).as_secs());
     reached.add("restarts", cluster.stores.iter().map(|store| store.lives() - 1).sum());
     reached.add_faults(&play.counts);
     reached.add_clients(&play.session);

@@ -210,7 +210,9 @@ impl Caller {
     async fn batch_get(&mut self, group: usize, place: usize) {
         let keys: Vec<_> = self.neighbours(group, place).map(key).collect();
         let mut operations = Operations::default();
-        keys.iter().for_each(|key| operations.get(FAMILY, key));
+        for key in &keys {
+            operations.get(FAMILY, key);
+        }
         let begun = tick();
         let call = RawCall::Batch { operations, atomicity: Atomicity::Whole };
         let Some(RawReply::Results(results)) = done(self.call(&keys[0], call).await) else { return };

@@ -26,6 +26,7 @@ const LOSSY_AND_PARTED: &[Fault] = &[
 const RESTARTS: &[Fault] = &[Fault::PowerCut, Fault::PowerCutOfAll, Fault::Kill];
 
 /// Snapshots are no matter of choice here: with logs as short as these every row that has a store down for long has some.
+#[expect(clippy::struct_excessive_bools, reason = "each is a kind of trouble of its own")]
 struct Row {
     clients: u32,
     lossy: bool,

@@ -74,7 +74,9 @@ impl Routes {
             };
             last = self.try_once(&region, call).await;
             match &last {
-                Answer::Refused(
+                Answer::Done(_)
+                | Answer::Unknown(_)
+                | Answer::Refused(
                     WireError::BatchSpansRegions | WireError::InvalidArgument(_) | WireError::TooLarge { .. },
                 ) => return last,
                 Answer::Refused(WireError::KeyNotInRegion { .. })
@@ -87,7 +89,6 @@ impl Routes {
                     let error = error.clone();
                     self.heed(&region, &error).await;
                 }
-                Answer::Done(_) | Answer::Unknown(_) => return last,
             }
             self.rest().await;
         }
@@ -127,7 +128,9 @@ impl Routes {
                 self.leaders.insert(*region, leader.store);
             }
             WireError::EpochNotMatch { current } => {
-                current.iter().for_each(|region| self.learn(region));
+                for region in current {
+                    self.learn(region);
+                }
             }
             WireError::ServerBusy { retry_after } => pinion_runtime::sleep(*retry_after).await,
             WireError::RegionNotFound(_) | WireError::KeyNotInRegion { .. } => {
