@@ -49,7 +49,7 @@ const ALL: Setting = Setting {
     wishes: Wishes { splits: true, transfers: true, changes: true },
 };
 /// Seeds of a plain test.
-const FEW: u64 = 6;
+const FEW: u64 = 8;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 struct Play<'a> {

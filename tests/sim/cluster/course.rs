@@ -10,8 +10,9 @@ use super::trouble::Fault;
 use crate::seeds;
 use std::time::Duration;
 
-/// Seeds of each row.
-const SEEDS: u64 = 2;
+/// Seeds of each row: as a plain test, and in a long campaign at most.
+const FEW: u64 = 1;
+const MANY: u64 = 20;
 
 const LOSSY: &[Fault] = &[Fault::SlowNetwork, Fault::Reset, Fault::HalfOpen, Fault::OneWayCut];
 const PARTED: &[Fault] = &[Fault::Partition, Fault::TwoWayCut];
@@ -58,7 +59,8 @@ fn play(row: &Row) -> Coverage {
         wishes: Wishes { splits: row.splits, transfers: row.changes, changes: row.changes },
     };
     let from = seeds::from_environment("PINION_SIM_FROM").unwrap_or(1);
-    seeds::over(from..from + SEEDS, |seed| play_as(&setting, seed).0)
+    let count = seeds::from_environment("PINION_SIM_SEEDS").map_or(FEW, |count| count.min(MANY));
+    seeds::over(from..from + count, |seed| play_as(&setting, seed).0)
 }
 
 /// Demands that what the row is about has happened.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const FAMILY: ColumnFamily = ColumnFamily::Default;
 const STORES: usize = 5;
-const SEEDS: std::ops::Range<u64> = 1..4;
+const SEEDS: std::ops::Range<u64> = 1..3;
 /// How long anything may take that is asked for.
 const WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
