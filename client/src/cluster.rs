@@ -48,8 +48,11 @@ impl Cluster {
     pub async fn connect(addresses: &[SocketAddr], options: Options) -> Result<Self, Error> {
         let watch = Watch::default();
         let mut last = ClientError::Closed("no address is given".to_owned());
-        for address in addresses {
-            let (connection, info) = match pool::connect(*address, &watch).await {
+        for (place, address) in addresses.iter().enumerate() {
+            // A store that is starting answers when it has started. Where there is no other one to ask it is waited for.
+            let is_last = place + 1 == addresses.len();
+            let timeout = if is_last { options.call_timeout } else { pool::CONNECT_MAX };
+            let (connection, info) = match pool::connect(*address, timeout, &watch).await {
                 Ok(reached) => reached,
                 Err(error) => {
                     last = error;

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long connecting may take.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(1);
 
 type Connecting = Shared<LocalBoxFuture<'static, Result<Connection, ClientError>>>;
 
@@ -85,6 +85,7 @@ impl Pool {
 /// Connects, and asks who is there.
 pub(crate) async fn connect(
     address: SocketAddr,
+    timeout: Duration,
     watch: &Watch,
 ) -> Result<(Connection, StoreInfo), ClientError> {
     let connecting = async {
@@ -92,12 +93,13 @@ pub(crate) async fn connect(
         let info = connection.info().await?;
         Ok((connection, info))
     };
-    watch.until(now() + CONNECT_MAX, connecting).await.unwrap_or(Err(ClientError::TimedOut(CONNECT_MAX)))
+    let late = || Err(ClientError::Io(format!("no answer within {timeout:?}")));
+    watch.until(now() + timeout, connecting).await.unwrap_or_else(late)
 }
 
 /// Connects to a store, and to no other one that may listen there by now.
 async fn connect_to(address: SocketAddr, whom: Whom, watch: Watch) -> Result<Connection, ClientError> {
-    let (connection, info) = connect(address, &watch).await?;
+    let (connection, info) = connect(address, CONNECT_MAX, &watch).await?;
     if info.cluster != whom.cluster {
         let (requested, actual) = (whom.cluster, info.cluster);
         return Err(WireError::ClusterNotMatch { requested, actual }.into());
