@@ -24,6 +24,9 @@ pub(crate) const REPLICAS: usize = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long another store may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a start waits for each of two answers by which it would learn that this store runs elsewhere. Stores that start at the same time wait
+/// for each other in vain.
+const CHECK_MAX: Duration = Duration::from_millis(300);
 
 impl Shard {
     /// Looks after the store's place in the cluster; for ever.
@@ -81,13 +84,14 @@ impl Shard {
     /// When the store answers at another address, as the other stores know it. Where none of them can be reached nothing is known.
     pub async fn check_is_the_only_one(&self, own: &[String]) -> Result<(), ShardError> {
         let others = self.0.links.stores().into_iter().filter_map(|store| self.0.links.address_of(store));
-        let asked = others.map(async |address| connect(address).await?.stores().await);
-        let answers = futures_util::future::join_all(asked).await;
-        let newest = answers
-            .into_iter()
-            .flat_map(Result::unwrap_or_default)
-            .filter(|record| record.id == self.0.store)
-            .max_by_key(|record| record.version);
+        let asked: Vec<_> =
+            others.map(|address| Box::pin(async move { connect(address).await?.stores().await })).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let answer = within(CHECK_MAX, futures_util::future::select_ok(asked)).await;
+        let records = answer.and_then(Result::ok).map(|(records, _)| records).unwrap_or_default();
+        let newest = records.into_iter().find(|record| record.id == self.0.store);
         let Some(elsewhere) = newest.and_then(|record| record.addresses.into_iter().next()) else {
             return Ok(());
         };
@@ -95,8 +99,8 @@ impl Shard {
             return Ok(());
         };
         let asked = async { connect(address).await?.info().await };
-        match asked.await {
-            Ok(info) if info.store == self.0.store && info.cluster == self.0.cluster => {
+        match within(CHECK_MAX, asked).await {
+            Some(Ok(info)) if info.store == self.0.store && info.cluster == self.0.cluster => {
                 Err(ShardError::Identity(format!(
                     "store {} of this cluster runs already, at {elsewhere}: this directory is a copy of its; \
                      give a new store an empty directory and --join",
@@ -222,10 +226,15 @@ fn may_be_elsewhere(error: &WireError) -> bool {
 
 /// A connection to a store that may be gone without a word.
 pub(crate) async fn connect(address: SocketAddr) -> Result<Client, ClientError> {
-    let connecting = std::pin::pin!(Client::connect(address));
-    let late = std::pin::pin!(pinion_runtime::sleep(ASK_TIMEOUT));
-    match futures_util::future::select(connecting, late).await {
-        futures_util::future::Either::Left((client, _)) => Ok(client?.with_timeout(ASK_TIMEOUT)),
-        futures_util::future::Either::Right(_) => Err(ClientError::TimedOut(ASK_TIMEOUT)),
+    let connected = within(ASK_TIMEOUT, Client::connect(address)).await;
+    Ok(connected.unwrap_or(Err(ClientError::TimedOut(ASK_TIMEOUT)))?.with_timeout(ASK_TIMEOUT))
+}
+
+/// The future's result, or nothing when that takes too long.
+async fn within<T>(timeout: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let (future, late) = (std::pin::pin!(future), std::pin::pin!(pinion_runtime::sleep(timeout)));
+    match futures_util::future::select(future, late).await {
+        futures_util::future::Either::Left((value, _)) => Some(value),
+        futures_util::future::Either::Right(_) => None,
     }
 }
