@@ -8,7 +8,7 @@
 //! | 0 | 8 | magic `PINISTOR` |
 //! | 8 | 4 | version, 1 |
 //! | 12 | 4 | number of stores; for each: store id 8, length 4, its entry as in the [book](crate::book) |
-//! | [4] | 4 | crc of everything before |
+//! | last 4 | 4 | crc of everything before |
 //!
 //! It is a copy: what is not there, or can't be read, is learned anew as soon as another store is met. A damaged one is told of and replaced.
 
