@@ -2,16 +2,14 @@
 
 use crate::cluster::{ClusterCall, ClusterReply};
 use crate::core::Shard;
+use pinion_capnp::WireError;
 use pinion_capnp::link::{LinkHello, LinkService, RegionMessage, SnapshotChunk, SnapshotKey, SnapshotOffer};
-use pinion_capnp::{StoreRecord, WireError};
 use std::future::Future;
 
 impl LinkService for Shard {
     fn hello(&self, hello: &LinkHello) -> Result<(), WireError> {
         hello.check(self.0.cluster, self.0.store)?;
-        // The book's own record, once it is there, counts for more.
-        let record = StoreRecord { id: hello.from, addresses: hello.addresses.clone(), version: 0 };
-        self.learn_stores(&[record]);
+        self.hear_store(hello.from, &hello.addresses);
         Ok(())
     }
 

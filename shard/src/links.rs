@@ -28,6 +28,11 @@ struct Listed {
 }
 
 impl Listed {
+    fn listen(&mut self, addresses: &[String]) {
+        self.texts = addresses.to_vec();
+        self.addresses = addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    }
+
     /// The address of a core, or of the first where a store has come back with fewer.
     fn address(&self, core: CoreId) -> Option<SocketAddr> {
         self.addresses.get(usize::from(core.0)).or(self.addresses.first()).copied()
@@ -59,12 +64,24 @@ impl Links {
     fn learn(&self, record: &StoreRecord) -> bool {
         let mut book = self.book.borrow_mut();
         let there = book.entry(record.id).or_default();
-        if there.version > record.version || there.texts == record.addresses {
-            return false;
+        // Of the same version, what the store itself has said counts for more.
+        let is_newer = there.texts.is_empty() || record.version > there.version;
+        if is_newer {
+            there.version = record.version;
+            there.listen(&record.addresses);
         }
-        let addresses = record.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-        *there = Listed { version: record.version, texts: record.addresses.clone(), addresses };
-        true
+        is_newer
+    }
+
+    /// Takes in where a store itself says that it listens. It may have come back elsewhere and find nobody who could change the book.
+    fn hear(&self, store: StoreId, addresses: &[String]) -> bool {
+        let mut book = self.book.borrow_mut();
+        let there = book.entry(store).or_default();
+        let is_news = there.texts != addresses;
+        if is_news {
+            there.listen(addresses);
+        }
+        is_news
     }
 }
 
@@ -88,7 +105,21 @@ impl Shard {
         }
     }
 
-    /// The same on this core alone. Whether there was news.
+    /// Notes where a store itself says that it listens, on every core.
+    pub(crate) fn hear_store(&self, store: StoreId, addresses: &[String]) {
+        if store != self.0.store && self.0.links.hear(store, addresses) {
+            for core in self.other_cores() {
+                self.send(core, Message::Heard(store, addresses.to_vec()));
+            }
+        }
+    }
+
+    /// The same on this core alone.
+    pub(crate) fn hear_store_here(&self, store: StoreId, addresses: &[String]) {
+        self.0.links.hear(store, addresses);
+    }
+
+    /// Notes where stores listen, on this core alone. Whether there was news.
     pub(crate) fn learn_stores_here(&self, records: &[StoreRecord]) -> bool {
         let mut news = false;
         for record in records.iter().filter(|record| record.id != self.0.store) {
@@ -151,5 +182,28 @@ pub(crate) fn asked(store: StoreId, error: ClientError) -> WireError {
     match error {
         ClientError::Refused(refused) => refused,
         other => WireError::Internal(format!("store {store}: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_says_of_itself_counts_until_the_book_says_something_new() {
+        let links = Links::default();
+        let record = |version, port: u16| StoreRecord {
+            id: StoreId(2),
+            addresses: vec![format!("10.0.0.2:{port}")],
+            version,
+        };
+        let port = || links.address_of(StoreId(2)).map(|address| address.port());
+        assert!(links.learn(&record(4, 1)));
+        // It has come back elsewhere, and nobody leads who could note it.
+        assert!(links.hear(StoreId(2), &record(0, 2).addresses));
+        assert!(!links.learn(&record(4, 1)), "the book as it was before");
+        assert_eq!(port(), Some(2));
+        assert!(links.learn(&record(5, 3)));
+        assert_eq!(port(), Some(3));
     }
 }

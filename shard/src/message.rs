@@ -42,6 +42,8 @@ pub(crate) enum Message {
     Snapshot(SnapshotCall),
     /// Where stores listen.
     Stores(Vec<StoreRecord>),
+    /// Where a store itself says that it listens.
+    Heard(StoreId, Vec<String>),
     /// Change the members of a region that is on that core.
     ChangeMembers {
         region: RegionId,

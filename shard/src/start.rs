@@ -249,6 +249,7 @@ impl Shard {
             }
             Message::Raft(messages) => messages.into_iter().for_each(|message| self.receive_message(message)),
             Message::Snapshot(call) => self.take_snapshot_call(call),
+            Message::Heard(store, addresses) => self.hear_store_here(store, &addresses),
             Message::Stores(records) => {
                 self.learn_stores_here(&records);
             }
