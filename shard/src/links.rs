@@ -128,7 +128,7 @@ impl Shard {
         news
     }
 
-    /// Sends a message to a core of its receiver's store; reports it as lost where nobody knows the store.
+    /// Sends a message to a core of its receiver's store. It is lost where nobody knows the store yet: Raft sends again with the next heartbeat.
     pub(crate) fn send_message(&self, core: CoreId, message: RegionMessage) {
         match self.link(message.to.store, core) {
             Some(link) => link.send(message),
