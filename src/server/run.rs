@@ -105,7 +105,9 @@ async fn run_first_core(
         let ready = std::pin::pin!(start_store(&config, port, &sender, receiver, announce));
         match select(ready, stop).await {
             Either::Left((Ok(shard), stop)) => {
-                log::info!("stopping: {}", stop.await);
+                // Outside of the macro, which evaluates nothing for a level that is not logged.
+                let signal = stop.await;
+                log::info!("stopping: {signal}");
                 shard.stop().await.map_err(Into::into)
             }
             Either::Left((Err(error), _)) => Err(error),

@@ -1,6 +1,6 @@
-//! Starts that must be refused, each with a message that says what to do.
+//! Starts: those that must be refused, each with a message that says what to do, and one that must not end by itself.
 
-use super::process::{Server, assert_refused, run, scratch, server};
+use super::process::{Server, assert_refused, run, scratch, server, text};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -63,6 +63,19 @@ fn settings_that_cannot_be_used_are_all_named() {
     let config = ["config", "check", "--config", file.to_str().unwrap()];
     assert_refused(&run(&config), 2, &["memry", "settings.toml"]);
     assert!(!directory.exists());
+}
+
+#[test]
+fn a_store_that_logs_little_serves_until_it_is_told_to_stop() {
+    let home = scratch();
+    for level in ["error", "trace"] {
+        let running = Server::start(&home.path().join(level), &["--log-level", level]);
+        for key in ["a", "b", "c"] {
+            let put = running.raw(&["put", key, "v"]);
+            assert!(put.status.success(), "{level}: {}", text(&put.stderr));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
 }
 
 #[test]
