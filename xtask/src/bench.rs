@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: measurements, each by one command. docs/performance.md says how to read them.
 
-use crate::{memory, redis, setup, shell, workspace};
+use crate::{etcd, memory, redis, setup, shell, workspace};
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -21,6 +21,8 @@ pub(crate) enum Bench {
     },
     /// The server beside Redis, each in turn on one processor, with durable writes
     Redis(redis::RedisArguments),
+    /// Three stores beside a cluster of three etcd members, in turn, with durable writes and linearizable reads
+    Etcd(etcd::EtcdArguments),
     /// What a server keeps resident while three times its budget is loaded
     Memory(memory::MemoryArguments),
     /// The micro-benchmarks of the workspace
@@ -36,6 +38,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Peers { arguments } => peers(arguments),
         Bench::Raft { arguments } => in_peers("pinion-bench-raft", arguments),
         Bench::Redis(arguments) => redis::run(arguments),
+        Bench::Etcd(arguments) => etcd::run(arguments),
         Bench::Memory(arguments) => memory::run(arguments),
         Bench::Criterion { arguments } => shell::run(shell::cargo(["bench", "--workspace"]).args(arguments)),
     }

@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod codegen;
+mod etcd;
 mod fuzz;
 mod hygiene;
 mod memory;

@@ -3,7 +3,7 @@
 //! One processor belongs to the server under test, another to the client. The two servers run in turn, several times, and the medians
 //! count, so that a slow minute of the machine falls on both.
 
-use crate::server::{Server, figure, fresh, operations_per_second, pinned};
+use crate::server::{Server, figure, free_port, fresh, median, operations_per_second, pinned};
 use crate::{setup, shell, workspace};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -233,18 +233,6 @@ fn redis_rate(printed: &str) -> Option<f64> {
     line.split(',').nth(1)?.trim_matches('"').parse().ok()
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> Result<String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    Ok(listener.local_addr()?.port().to_string())
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,11 +242,5 @@ mod tests {
         let csv = "\"test\",\"rps\",\"avg_latency_ms\"\n\"SET\",\"62500.00\",\"0.5\"\n";
         assert_eq!(redis_rate(csv), Some(62500.0));
         assert_eq!(redis_rate("nothing"), None);
-    }
-
-    #[test]
-    fn the_median_of_nothing_is_nothing() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
     }
 }

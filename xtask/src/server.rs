@@ -50,6 +50,12 @@ pub(crate) fn fresh(directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())
 }
 
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> Result<String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port().to_string())
+}
+
 /// The first address of the line `ready store=1 listen=A,B`.
 fn ready_address(server: &mut Child) -> Result<String> {
     let stdout = server.stdout.take().context("the server's output was asked for")?;
@@ -82,6 +88,13 @@ pub(crate) fn figure(printed: &str, pointer: &str) -> Result<f64> {
     found().with_context(|| format!("pinion bench raw printed no {pointer}: {printed}"))
 }
 
+/// The middle of several runs.
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +112,11 @@ mod tests {
         let line = "ready store=1 listen=127.0.0.1:20160,127.0.0.1:20161";
         assert_eq!(listen_of(line).as_deref(), Some("127.0.0.1:20160"));
         assert_eq!(listen_of("listening"), None);
+    }
+
+    #[test]
+    fn the_median_of_nothing_is_nothing() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
     }
 }
