@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) log: LogSection,
     /// The trees.
     pub(crate) tree: TreeSection,
+    /// The regions' Raft groups.
+    pub(crate) raft: RaftSection,
     /// What callers may ask for.
     pub(crate) limits: LimitsSection,
 }
@@ -77,6 +79,22 @@ pub(crate) struct TreeSection {
     pub(crate) block_size: Size,
     /// Whether blocks are compressed with LZ4. Default true. Costs processor time on writes, saves disk.
     pub(crate) compress: bool,
+}
+
+/// Settings of the regions' Raft groups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RaftSection {
+    /// Entries that a region's log keeps below its applied index. Default 16384; at least 16. Too small: a follower that was away for a moment
+    /// needs a snapshot. Too large: memory for the log's index. Counterpart: TiKV's `raft-log-gc-count-limit`.
+    pub(crate) log_entries_max: u64,
+    /// Bytes of commands that a region's log keeps below its applied index. Default 16M; at least 64K. As above, and too large: disk, and a
+    /// restart takes longer. Counterpart: TiKV's `raft-log-gc-size-limit`.
+    pub(crate) log_size_max: Size,
+    /// Bytes a second of each region snapshot that a core sends. Default 100M; 0 is no bound, else at least 1M. Too small: a new peer, or
+    /// one that was away for long, is of no use for long. Too large: disk, network and processors are busy with it when callers need
+    /// them. Counterpart: TiKV's `snap-io-max-bytes-per-sec`.
+    pub(crate) snapshot_rate: Size,
 }
 
 /// What callers may ask for.
@@ -116,6 +134,7 @@ impl Default for Config {
             log_level: LogLevel::Info,
             log: LogSection::default(),
             tree: TreeSection::default(),
+            raft: RaftSection::default(),
             limits: LimitsSection::default(),
         }
     }
@@ -130,6 +149,12 @@ impl Default for LogSection {
 impl Default for TreeSection {
     fn default() -> Self {
         Self { memtable_size: Size(0), block_size: Size(4 << 10), compress: true }
+    }
+}
+
+impl Default for RaftSection {
+    fn default() -> Self {
+        Self { log_entries_max: 16 << 10, log_size_max: Size(16 << 20), snapshot_rate: Size(100 << 20) }
     }
 }
 
@@ -267,6 +292,7 @@ impl Config {
             demand(list.len() >= cores, format!("cpus names {} processors for {cores} cores", list.len()));
         }
         problems.extend(self.log_problems());
+        problems.extend(self.raft_problems());
         problems.extend(self.limits_problems());
         problems
     }
@@ -301,6 +327,29 @@ impl Config {
         demand(
             (1 << 10..=1 << 20).contains(&self.tree.block_size.0),
             format!("tree.block_size is {}: 1K to 1M are allowed", self.tree.block_size),
+        );
+        problems
+    }
+
+    fn raft_problems(&self) -> Vec<String> {
+        let raft = &self.raft;
+        let mut problems = Vec::new();
+        let mut demand = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        demand(
+            raft.log_entries_max >= 16,
+            format!("raft.log_entries_max is {}: at least 16", raft.log_entries_max),
+        );
+        demand(
+            raft.log_size_max.0 >= 64 << 10,
+            format!("raft.log_size_max is {}: at least 64K", raft.log_size_max),
+        );
+        demand(
+            raft.snapshot_rate.0 == 0 || raft.snapshot_rate.0 >= 1 << 20,
+            format!("raft.snapshot_rate is {}: 0, which is no bound, or at least 1M", raft.snapshot_rate),
         );
         problems
     }

@@ -23,12 +23,6 @@ const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 const ENTRY_CACHE_BYTES_MAX: usize = 16 << 20;
 /// Manifest edits in the log before a tree's manifest file is written anew.
 const EDITS_MAX: usize = 32;
-/// Entries that a region's log keeps below its applied index.
-const LOG_ENTRIES_MAX: u64 = 16 << 10;
-/// Bytes a second of a region snapshot on its way out.
-const SNAPSHOT_BYTES_PER_SECOND: u64 = 100 << 20;
-/// Bytes of commands that a region's log keeps below its applied index.
-const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// Where the cores run.
 pub(super) fn machine(config: &Config) -> MachineConfig {
@@ -98,10 +92,10 @@ pub(super) fn shard(config: &Config) -> ShardLimits {
                 .min(part_of_core(config) / 8)
                 .max(limits.message_max.bytes()),
         },
-        log_entries_max: LOG_ENTRIES_MAX,
-        log_bytes_max: LOG_BYTES_MAX,
+        log_entries_max: config.raft.log_entries_max,
+        log_bytes_max: config.raft.log_size_max.0,
         scan_bytes_max: limits.scan_bytes_max.bytes(),
-        snapshot_bytes_per_second: SNAPSHOT_BYTES_PER_SECOND,
+        snapshot_bytes_per_second: config.raft.snapshot_rate.0,
         raft: RaftTiming::default(),
     }
 }

@@ -62,6 +62,10 @@ fn settings_that_cannot_be_used_are_all_named() {
     std::fs::write(&file, "memry = \"1G\"\n").unwrap();
     let config = ["config", "check", "--config", file.to_str().unwrap()];
     assert_refused(&run(&config), 2, &["memry", "settings.toml"]);
+    std::fs::write(&file, "[raft]\nlog_entries_max = 1\nlog_size_max = \"1K\"\nsnapshot_rate = \"1K\"\n")
+        .unwrap();
+    let said = ["raft.log_entries_max is 1", "raft.log_size_max is 1K", "raft.snapshot_rate is 1K"];
+    assert_refused(&run(&config), 2, &said);
     assert!(!directory.exists());
 }
 
