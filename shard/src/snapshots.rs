@@ -17,7 +17,7 @@ use crate::storage::Made;
 use bytes::Bytes;
 use pinion_capnp::WireError;
 use pinion_capnp::link::{SnapshotChunk, SnapshotKey, SnapshotOffer};
-use pinion_engine::RegionSnapshot;
+use pinion_engine::{RegionSnapshot, SnapshotFile};
 use pinion_raft::{Message, Snapshot, SnapshotMetadata};
 use pinion_runtime::{Lane, spawn_in};
 use pinion_types::PeerId;
@@ -121,19 +121,19 @@ impl Shard {
             return Err(SendError::Busy);
         }
         self.0.sending.set(self.0.sending.get() + 1);
+        let begun = pinion_runtime::now();
         let sent = async {
             let there = link.snapshot_offer(&offer).await.map_err(|error| asked(store, error))?;
             let mut pace = Pace::new(self.0.limits.snapshot_bytes_per_second);
-            for file in &files.files {
-                let begun =
-                    there.iter().find(|(number, _)| *number == file.number).map_or(0, |(_, bytes)| *bytes);
-                let mut offset = begun.min(file.bytes);
-                while offset < file.bytes {
-                    let chunk = read_chunk(&files, key, file.number, offset).await?;
-                    offset += chunk.data.len() as u64;
-                    pace.wait(chunk.data.len()).await;
-                    link.snapshot_chunk(&chunk).await.map_err(|error| asked(store, error))?;
-                }
+            let mut parts = parts(&files, &there);
+            let mut next = read_next(&files, key, &mut parts).await?;
+            while let Some(chunk) = next {
+                pace.wait(chunk.data.len()).await;
+                // The peer writes one while the next is read.
+                let sent = link.snapshot_chunk(&chunk);
+                let (sent, read) = futures_util::join!(sent, read_next(&files, key, &mut parts));
+                sent.map_err(|error| asked(store, error))?;
+                next = read?;
             }
             link.snapshot_done(key).await.map_err(|error| asked(store, error))
         }
@@ -142,6 +142,14 @@ impl Shard {
         if sent.is_err() {
             // What is there already serves the next try.
             drop(link.snapshot_abort(key).await);
+        } else {
+            log::info!(
+                "core {}: region {}: peer {to} has a snapshot of {} bytes, after {:.1} s",
+                self.0.core,
+                peer.id(),
+                files.files.iter().map(|file| file.bytes).sum::<u64>(),
+                begun.elapsed().as_secs_f64()
+            );
         }
         Ok(sent.map_err(|error: WireError| error)?)
     }
@@ -154,17 +162,30 @@ impl Shard {
     }
 }
 
-async fn read_chunk(
+/// The parts that are still to be sent, each a file and an offset, when so many bytes of each file are there.
+fn parts(files: &RegionSnapshot, there: &[(u64, u64)]) -> impl Iterator<Item = (u64, u64)> + use<> {
+    let rest = |file: &SnapshotFile| {
+        let found = there.iter().find(|(number, _)| *number == file.number);
+        (file.number, found.map_or(0, |(_, bytes)| *bytes), file.bytes)
+    };
+    let rests: Vec<_> = files.files.iter().map(rest).collect();
+    rests.into_iter().flat_map(|(number, begun, bytes)| {
+        (begun..bytes).step_by(CHUNK_BYTES).map(move |offset| (number, offset))
+    })
+}
+
+/// The chunk of the next part; nothing after the last.
+async fn read_next(
     files: &RegionSnapshot,
     key: SnapshotKey,
-    file: u64,
-    offset: u64,
-) -> Result<SnapshotChunk, WireError> {
+    parts: &mut impl Iterator<Item = (u64, u64)>,
+) -> Result<Option<SnapshotChunk>, WireError> {
+    let Some((file, offset)) = parts.next() else { return Ok(None) };
     let data: Bytes = files
         .read(file, offset, CHUNK_BYTES)
         .await
         .map_err(|error| WireError::Internal(format!("a snapshot's file can't be read: {error}")))?;
-    Ok(SnapshotChunk { key, file, offset, crc32: crc32fast::hash(&data), data })
+    Ok(Some(SnapshotChunk { key, file, offset, crc32: crc32fast::hash(&data), data }))
 }
 
 /// Removes a snapshot's files, if nobody reads them.

@@ -7,10 +7,11 @@
 use super::snapshot::{SNAPSHOT_CHUNK_BYTES_MAX, SnapshotDescription, SnapshotFile};
 use super::{Engine, removal};
 use crate::Error;
-use crate::manifest::table_file_name;
+use crate::manifest::{TableRef, table_file_name};
 use crate::table::{Table, TableId};
 use bytes::Bytes;
 use pinion_runtime::fs::{self, ALIGNMENT, Buffer, File, OpenOptions};
+use pinion_runtime::{JoinHandle, Lane, spawn_in};
 use pinion_types::RegionId;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,8 @@ struct Receiving {
     tail: Vec<u8>,
     open: Option<File>,
     is_whole: bool,
+    /// The check of the whole file, which goes on while the next one comes.
+    verifying: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Receiving {
@@ -163,7 +166,7 @@ async fn find_files(directory: &Path, description: &SnapshotDescription) -> Resu
         // What is there behind a multiple says that all before it is durable.
         let certain = part.saturating_sub(1) / SYNC_BYTES * SYNC_BYTES;
         let written = if is_whole { file.bytes } else { certain };
-        Receiving { file, written, tail: Vec::new(), open: None, is_whole }
+        Receiving { file, written, tail: Vec::new(), open: None, is_whole, verifying: None }
     };
     Ok(description.files().into_iter().map(receiving).collect())
 }
@@ -210,6 +213,7 @@ impl IncomingSnapshot {
         self.is_broken = true;
         if receiving.received() == receiving.file.bytes {
             receiving.end(&self.directory).await?;
+            self.start_verifying(file);
         } else if receiving.tail.len() >= WRITE_BYTES {
             receiving.write_blocks(&self.directory).await?;
         }
@@ -242,17 +246,43 @@ impl IncomingSnapshot {
         verified
     }
 
-    async fn verify(&self) -> Result<(), Error> {
-        for reference in &self.description.state.tables {
-            let path = self.directory.join(reference.file_name());
-            let cache = self.receives.engine.cache();
-            let table = Table::open(&path, TableId(reference.file), cache).await?;
-            if *table.meta() != reference.meta {
-                return Err(Error::corrupt(&path, 0, "the table is not the one that was described"));
-            }
-            table.verify().await?;
+    async fn verify(&mut self) -> Result<(), Error> {
+        let numbers: Vec<u64> = self.files.iter().map(|receiving| receiving.file.number).collect();
+        for number in numbers {
+            self.start_verifying(number);
         }
-        Ok(())
+        let mut verified = Ok(());
+        for receiving in &mut self.files {
+            // All of them are waited for: none may read what a failure of another removes.
+            let task = receiving.verifying.take().expect("all have been started");
+            verified = verified.and(task.await);
+        }
+        verified
+    }
+
+    /// Begins to check a file that is whole, unless that is under way. It reads all of the file, beside whatever callers want meanwhile.
+    fn start_verifying(&mut self, file: u64) {
+        let Some(receiving) = self.files.iter_mut().find(|receiving| receiving.file.number == file) else {
+            return;
+        };
+        if receiving.verifying.is_some() {
+            return;
+        }
+        let tables = &self.description.state.tables;
+        let references: Vec<TableRef> = tables.iter().filter(|table| table.file == file).cloned().collect();
+        let path = self.directory.join(table_file_name(file));
+        let cache = self.receives.engine.cache().clone();
+        let verify = async move {
+            for reference in references {
+                let table = Table::open(&path, TableId(file), &cache).await?;
+                if *table.meta() != reference.meta {
+                    return Err(Error::corrupt(&path, 0, "the table is not the one that was described"));
+                }
+                table.verify().await?;
+            }
+            Ok(())
+        };
+        receiving.verifying = Some(spawn_in(Lane::Throughput, verify));
     }
 
     /// Whether it can be installed.

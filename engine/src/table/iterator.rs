@@ -8,7 +8,7 @@
 
 mod ahead;
 
-use self::ahead::Ahead;
+pub(super) use self::ahead::Ahead;
 use super::block::{Layout, Target};
 use super::footer::Section;
 use super::reader::{Partition, Table};

@@ -2,18 +2,20 @@
 #![deny(clippy::indexing_slicing, clippy::expect_used)]
 
 mod open;
+mod verify;
+
+pub use self::verify::Verified;
 
 use super::block::{Layout, Target};
 use super::filter::Filter;
-use super::footer::{HEADER_LEN, Properties, Section, header};
+use super::footer::{HEADER_LEN, Properties, Section};
 use super::frame::{Salt, unseal};
 use super::index::{self, Node};
 use super::iterator::{ReadOptions, TableIterator};
-use super::{Block, EntryKind, Found, KEY_LEN_MAX, Lookup, RangeTombstone, TableId, TableMeta, Value};
+use super::{Block, EntryKind, Found, Lookup, RangeTombstone, TableId, TableMeta, Value};
 use crate::cache::{BlockCache, BlockKey, Home, Reservation};
 use crate::error::{Error, Result};
 use pinion_runtime::fs::{File, ReadBuffer};
-use pinion_runtime::{should_yield, yield_now};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -43,15 +45,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.cache.remove_table(self.cache_id);
     }
-}
-
-/// What a table holds, by a read of all of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// Data blocks.
-    pub blocks: u64,
-    /// Point entries.
-    pub entries: u64,
 }
 
 /// A partition of the index, wherever it is.
@@ -214,80 +207,6 @@ impl Table {
         }
         // What is known of a partition that is not in memory is its part of all.
         data_end / top.len() as u64 * child as u64
-    }
-
-    /// Reads the whole file and checks every checksum, every block's structure, the order of all entries and their number.
-    ///
-    /// # Errors
-    /// The first damage that is found.
-    pub async fn verify(&self) -> Result<Verified> {
-        let inner = &self.0;
-        let start = self.read(Section { offset: 0, len: u32::try_from(HEADER_LEN).unwrap_or(0) }).await?;
-        if *start != header(inner.salt) {
-            return Err(self.corrupt(0, "the file does not begin as it ends"));
-        }
-        for section in [inner.properties.filter, inner.properties.tombstones, inner.properties.top] {
-            if section.len > 0 {
-                let frame = self.read(section).await?;
-                unseal(&frame, inner.salt, section.offset, &inner.path)?;
-            }
-        }
-        let meta = self.meta();
-        let is_spanned = |tombstone: &RangeTombstone| {
-            meta.spans(&tombstone.start, tombstone.sequence) && tombstone.end <= meta.largest
-        };
-        if !inner.tombstones.iter().all(is_spanned) {
-            return Err(self.corrupt(0, "a range tombstone is outside of what the table says that it holds"));
-        }
-        let mut verified = Verified::default();
-        let mut last: Option<(Vec<u8>, u64)> = None;
-        for child in 0..inner.top.as_ref().map_or(0, Node::len) {
-            let section = inner.top.as_ref().and_then(|top| top.section(child)).unwrap_or_default();
-            let (block, layout) = self.read_partition(section).await?;
-            for index in 0..layout.len() {
-                let section = index::pointer(block.bytes(), &layout, index).unwrap_or_default();
-                let block = self.read_block(section).await?;
-                self.verify_order(&block, section.offset, &mut last, &mut verified)?;
-                verified.blocks += 1;
-                if should_yield() {
-                    yield_now().await;
-                }
-            }
-        }
-        if verified.entries != inner.properties.meta.entries {
-            return Err(self.corrupt(0, "the file does not hold as many entries as it says"));
-        }
-        Ok(verified)
-    }
-
-    fn verify_order(
-        &self,
-        block: &Block,
-        offset: u64,
-        last: &mut Option<(Vec<u8>, u64)>,
-        verified: &mut Verified,
-    ) -> Result<()> {
-        let bytes = block.bytes();
-        let layout = Layout::of(bytes).map_err(|what| self.corrupt(offset, what))?;
-        let meta = self.meta();
-        for index in 0..layout.len() {
-            let record = layout.record(bytes, index);
-            let sequence = layout.sequence(&record);
-            let mut key = Vec::new();
-            layout.key_into(bytes, index, &record, false, &mut key);
-            if key.len() > KEY_LEN_MAX || !meta.spans(&key, sequence) {
-                return Err(self.corrupt(offset, "an entry is outside of what the table says that it holds"));
-            }
-            let ordered = last.as_ref().is_none_or(|(last_key, last_sequence)| {
-                last_key.cmp(&key).then_with(|| sequence.cmp(last_sequence)).is_lt()
-            });
-            if !ordered {
-                return Err(self.corrupt(offset, "entries are out of order"));
-            }
-            *last = Some((key, sequence));
-            verified.entries += 1;
-        }
-        Ok(())
     }
 
     /// The partition that may hold `target`.

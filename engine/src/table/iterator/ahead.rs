@@ -13,19 +13,19 @@ const WINDOW_FIRST: usize = 16 << 10;
 const WINDOW_MAX: usize = 256 << 10;
 
 /// A piece of the file that was read at once.
-pub(super) struct Ahead {
+pub(in crate::table) struct Ahead {
     options: ReadOptions,
     next_len: usize,
     window: Option<(u64, ReadBuffer)>,
 }
 
 impl Ahead {
-    pub(super) fn new(options: ReadOptions) -> Self {
+    pub(in crate::table) fn new(options: ReadOptions) -> Self {
         Self { options, next_len: WINDOW_FIRST, window: None }
     }
 
     /// How much to read where a block is missing; 0 for that block alone.
-    pub(super) fn window_len(&mut self, sequential: bool) -> usize {
+    pub(in crate::table) fn window_len(&mut self, sequential: bool) -> usize {
         match self.options {
             ReadOptions::Bulk => WINDOW_MAX,
             ReadOptions::Scan if sequential => {
@@ -41,7 +41,7 @@ impl Ahead {
     }
 
     /// Reads a piece of the file in place of the one before.
-    pub(super) async fn fill(&mut self, table: &Table, window: Section) -> Result<()> {
+    pub(in crate::table) async fn fill(&mut self, table: &Table, window: Section) -> Result<()> {
         self.window = None;
         let bytes = table.read(window).await?;
         self.window = Some((window.offset, bytes));
@@ -49,7 +49,7 @@ impl Ahead {
     }
 
     /// A frame, when it lies whole in what was read.
-    pub(super) fn frame(&self, section: Section) -> Option<&[u8]> {
+    pub(in crate::table) fn frame(&self, section: Section) -> Option<&[u8]> {
         let (offset, bytes) = self.window.as_ref()?;
         let start = usize::try_from(section.offset.checked_sub(*offset)?).ok()?;
         bytes.get(start..start.checked_add(section.len as usize)?)
