@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: measurements, each by one command. docs/performance.md says how to read them.
 
-use crate::{etcd, memory, redis, setup, shell, workspace};
+use crate::{etcd, memory, redis, restart, setup, shell, snapshot, workspace};
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -23,6 +23,10 @@ pub(crate) enum Bench {
     Redis(redis::RedisArguments),
     /// Three stores beside a cluster of three etcd members, in turn, with durable writes and linearizable reads
     Etcd(etcd::EtcdArguments),
+    /// How soon a store serves again that was killed under load
+    Restart(restart::RestartArguments),
+    /// How fast a new peer gets a region's data, and what callers notice of it
+    Snapshot(snapshot::SnapshotArguments),
     /// What a server keeps resident while three times its budget is loaded
     Memory(memory::MemoryArguments),
     /// The micro-benchmarks of the workspace
@@ -39,6 +43,8 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Raft { arguments } => in_peers("pinion-bench-raft", arguments),
         Bench::Redis(arguments) => redis::run(arguments),
         Bench::Etcd(arguments) => etcd::run(arguments),
+        Bench::Restart(arguments) => restart::run(arguments),
+        Bench::Snapshot(arguments) => snapshot::run(arguments),
         Bench::Memory(arguments) => memory::run(arguments),
         Bench::Criterion { arguments } => shell::run(shell::cargo(["bench", "--workspace"]).args(arguments)),
     }

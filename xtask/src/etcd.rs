@@ -4,15 +4,14 @@
 //! processor. etcd is called twice, through all members and through its leader alone; the ratio is to whichever of the two was faster.
 
 use crate::server::{Server, figure, free_port, fresh, median, operations_per_second};
-use crate::{setup, shell, workspace};
-use anyhow::{Context, Result, ensure};
+use crate::{setup, shell, stores, workspace};
+use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const MEMBERS: usize = 3;
-const START_MAX: Duration = Duration::from_secs(30);
 
 /// What is run, and where.
 #[derive(Args)]
@@ -167,7 +166,7 @@ fn start_etcd(directory: &Path) -> Result<(Vec<Server>, String)> {
         members.push(Server::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))?);
     }
     let endpoints: Vec<_> = ports.iter().map(|(port, _)| peer(port)).collect();
-    wait("etcd", || endpoints.iter().all(|endpoint| is_healthy(endpoint)))?;
+    stores::wait("etcd serves", || endpoints.iter().all(|endpoint| is_healthy(endpoint)))?;
     Ok((members, endpoints.join(",")))
 }
 
@@ -193,10 +192,11 @@ fn measure_pinion(
     figures: &mut [Figures; ROWS.len()],
 ) -> Result<()> {
     fresh(directory)?;
-    let (_stores, address) = start_pinion(pinion, directory)?;
+    let stores = stores::start(pinion, directory, MEMBERS)?;
+    let address = &stores[0].1;
     let bench = |row: &[&str]| {
         let mut command = Command::new(pinion);
-        command.args(["bench", "raw", "--connect", &address, "--output", "json"]);
+        command.args(["bench", "raw", "--connect", address, "--output", "json"]);
         command.args(["--distribution", "uniform", "--records", &arguments.keys.to_string()]);
         command.args(["--value-size", &arguments.value_size.to_string(), "--warmup", "1s"]);
         shell::output(command.args(["--duration", &format!("{}s", arguments.seconds)]).args(row))
@@ -205,46 +205,6 @@ fn measure_pinion(
     for (row, figures) in ROWS.iter().zip(figures) {
         let printed = bench(&[row.pinion, &["--no-load"]].concat())?;
         figures.pinion.push(parse("pinion", row, &printed)?);
-    }
-    Ok(())
-}
-
-/// [`MEMBERS`] stores of one core each, all regions on all of them, and an address of one.
-fn start_pinion(pinion: &Path, directory: &Path) -> Result<(Vec<Server>, String)> {
-    let mut stores = Vec::new();
-    let mut first: Option<String> = None;
-    for number in 0..MEMBERS {
-        let mut command = Command::new(pinion);
-        command.args(["server", "--cores", "1", "--cpus", "none", "--log-level", "warn", "--data-dir"]);
-        command.arg(directory.join(number.to_string()));
-        if let Some(first) = &first {
-            command.args(["--join", first]);
-        }
-        let (store, address) = Server::start(&mut command)?;
-        stores.push(store);
-        first.get_or_insert(address);
-    }
-    let address = first.context("there is a first store")?;
-    wait("pinion", || {
-        let mut status = Command::new(pinion);
-        status.args(["cluster", "--connect", &address, "--output", "json", "status"]);
-        shell::output(&mut status).is_ok_and(|printed| is_whole(&printed))
-    })?;
-    Ok((stores, address))
-}
-
-/// Whether `pinion cluster status` says that every region has its leader and its voters.
-fn is_whole(status: &str) -> bool {
-    let Ok(status) = serde_json::from_str::<serde_json::Value>(status) else { return false };
-    let is_empty = |name: &str| status[name].as_array().is_some_and(Vec::is_empty);
-    status["stores"] == MEMBERS && is_empty("regions_with_few_voters") && is_empty("regions_without_leader")
-}
-
-fn wait(name: &str, mut is_ready: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + START_MAX;
-    while !is_ready() {
-        ensure!(Instant::now() < deadline, "{name}'s cluster does not serve");
-        std::thread::sleep(Duration::from_millis(200));
     }
     Ok(())
 }
@@ -303,15 +263,6 @@ fn print_table(figures: &[Figures; ROWS.len()]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cluster_is_whole_when_nothing_is_missing() {
-        let whole = r#"{"stores":3,"regions_with_few_voters":[],"regions_without_leader":[]}"#;
-        assert!(is_whole(whole));
-        assert!(!is_whole(&whole.replace("voters\":[]", "voters\":[1]")));
-        assert!(!is_whole(&whole.replace('3', "2")));
-        assert!(!is_whole("nothing"));
-    }
 
     #[test]
     fn etcd_is_taken_at_its_faster_way() {
