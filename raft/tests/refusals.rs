@@ -72,6 +72,27 @@ fn only_the_leader_may_ask_for_an_election() {
 }
 
 #[test]
+fn what_the_leader_asked_before_it_was_elected_does_not_come_back_to_it() {
+    let mut node = node(3, |_| ());
+    node.step(message(MessageKind::Heartbeat, 2, 1)).unwrap();
+    let mut passed_on = |kind, from| {
+        node.step(message(kind, from, 0)).unwrap();
+        let mut sent = Vec::new();
+        while node.has_ready() {
+            let mut ready = node.ready();
+            sent.append(&mut ready.messages);
+            node.advance(ready);
+        }
+        sent.retain(|message| message.kind == kind);
+        sent.iter().map(|message| (message.from.0, message.to.0)).collect::<Vec<_>>()
+    };
+    for kind in [MessageKind::ReadIndex, MessageKind::TransferLeader] {
+        assert_eq!(passed_on(kind, 3), [(3, 2)], "{kind:?}");
+        assert_eq!(passed_on(kind, 2), [], "{kind:?}");
+    }
+}
+
+#[test]
 fn only_the_leader_may_send_a_snapshot() {
     let mut node = node(3, |_| ());
     node.step(message(MessageKind::Heartbeat, 2, 1)).unwrap();

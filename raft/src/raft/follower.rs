@@ -73,7 +73,19 @@ impl<S: Storage> Raft<S> {
         }
     }
 
+    /// Passes a message on to the leader, in the name of its sender.
     fn forward(&mut self, message: &mut Message) {
+        if message.from == self.leader {
+            // It was sent here before its sender was elected, and a node is sent nothing in its own name. Who leads needs nobody to ask.
+            say!(
+                self.logger,
+                Info,
+                "{:x} drops what it would pass on to its sender {:x}",
+                self.id,
+                self.leader
+            );
+            return;
+        }
         message.to = self.leader;
         self.send(std::mem::take(message));
     }
