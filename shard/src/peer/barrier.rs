@@ -18,8 +18,8 @@ const PATIENCE_TICKS: u32 = 40;
 type Reader = oneshot::Sender<()>;
 
 /// Readers that wait for their index. Dropping one tells it to ask again.
-#[derive(Default)]
 pub(super) struct Reads {
+    /// The number of the last question.
     questions: u64,
     unasked: Vec<Reader>,
     /// By the question's number, oldest first.
@@ -38,6 +38,18 @@ struct Question {
 }
 
 impl Reads {
+    /// No readers. The numbers of questions begin anywhere: an answer to this peer's life before, of the same store or on another core, must
+    /// not be taken for one to a question of this life, which was asked later.
+    pub(super) fn new() -> Self {
+        Self {
+            questions: pinion_runtime::random_u64(),
+            unasked: Vec::new(),
+            asked: Vec::new(),
+            waiting: Vec::new(),
+            fresh: None,
+        }
+    }
+
     /// Time passes.
     pub(super) fn tick(&mut self) {
         for question in &mut self.asked {
@@ -88,7 +100,7 @@ impl Peer {
         if reads.unasked.is_empty() {
             return;
         }
-        reads.questions += 1;
+        reads.questions = reads.questions.wrapping_add(1);
         let (number, asked) = (reads.questions, pinion_runtime::now());
         let readers = std::mem::take(&mut reads.unasked);
         let context = Bytes::copy_from_slice(&number.to_le_bytes());
@@ -136,5 +148,16 @@ impl Peer {
         let mut reads = self.reads.borrow_mut();
         reads.unasked.clear();
         reads.asked.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_a_life_before_belongs_to_no_question() {
+        let numbers: std::collections::BTreeSet<_> = (0..100).map(|_| Reads::new().questions).collect();
+        assert_eq!(numbers.len(), 100);
     }
 }

@@ -1,6 +1,7 @@
 //! From what the engine found of a region to a peer at work.
 
 use super::Peer;
+use super::barrier::Reads;
 use super::members::conf_state;
 use super::propose::Pending;
 use crate::command;
@@ -81,7 +82,7 @@ impl Peer {
             silence_max: shard.0.limits.raft.promise(),
             silent_ticks: Cell::new(0),
             orphaned_ticks: Cell::new(0),
-            reads: RefCell::default(),
+            reads: RefCell::new(Reads::new()),
             gone: Cell::new(false),
             deaf: Cell::new(false),
             stamp: Stamp::new(meta.stamp_ms),
