@@ -23,6 +23,11 @@ use std::time::Duration;
 const CONNECTIONS_MAX: usize = 10_000;
 /// How long a listener rests after a connection could not be accepted.
 const ACCEPT_REST: Duration = Duration::from_millis(20);
+/// How long a start waits for its port. The kernel takes the rings of a killed process apart after the process is gone, some milliseconds later on a
+/// quiet machine, and until then its listener is there.
+const LISTEN_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often it tries.
+const LISTEN_REST: Duration = Duration::from_millis(10);
 
 /// What is printed when the store serves: a function of the ready line and the addresses.
 pub(crate) type Announce = Box<dyn FnOnce(&str, &[SocketAddr]) + Send>;
@@ -131,7 +136,7 @@ async fn start_store(
     mut receiver: Receiver<Control>,
     announce: Announce,
 ) -> Result<Shard> {
-    let listener = listen(config.listen, CoreId(0))?;
+    let listener = listen(config.listen, CoreId(0)).await?;
     let mut addresses = vec![listener.local_addr(); sender.cores()];
     for _ in others(sender) {
         if let Control::Listening(core, listens) = receiver.recv().await {
@@ -162,7 +167,7 @@ async fn run_other_core(
     port: CorePort,
     (sender, mut receiver): (Sender<Control>, Receiver<Control>),
 ) -> Result<()> {
-    let listener = match listen(config.listen, core) {
+    let listener = match listen(config.listen, core).await {
         Ok(listener) => listener,
         Err(error) => {
             let _ = sender.try_send(CoreId(0), Control::Listening(core, Err(format!("{error:#}"))));
@@ -221,13 +226,22 @@ fn advertised(config: &Config, addresses: &[SocketAddr]) -> Vec<String> {
 }
 
 /// The listener of a core: n ports above core 0's, or any free port when that is 0.
-fn listen(first: SocketAddr, core: CoreId) -> Result<TcpListener> {
+async fn listen(first: SocketAddr, core: CoreId) -> Result<TcpListener> {
     let mut address = first;
     if first.port() != 0 {
         let port = first.port().checked_add(core.0);
         address.set_port(port.with_context(|| format!("core {core} would listen above port 65535"))?);
     }
-    TcpListener::bind(address).map_err(|error| match error.kind() {
+    let begun = pinion_runtime::now();
+    let bound = loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < LISTEN_WAIT_MAX => {
+                pinion_runtime::sleep(LISTEN_REST).await;
+            }
+            bound => break bound,
+        }
+    };
+    bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => anyhow!(
             "core {core} cannot listen on {address}: another process does already; stop it, or choose another --listen"
         ),

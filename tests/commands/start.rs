@@ -1,8 +1,9 @@
 //! Starts: those that must be refused, each with a message that says what to do, and one that must not end by itself.
 
 use super::process::{Server, assert_refused, run, scratch, server, text};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_directory_that_is_not_its_own_is_left_alone() {
@@ -42,6 +43,25 @@ fn a_port_belongs_to_one_process() {
     let second = server(&home.path().join("two"), &running.address, &[]).output().unwrap();
     assert_refused(&second, 3, &[&running.address, "another process does already"]);
     assert!(running.raw(&["put", "k", "v"]).status.success());
+}
+
+#[test]
+fn a_start_waits_for_a_port_that_is_about_to_be_free() {
+    let home = scratch();
+    // A killed process keeps its listener for a moment: the kernel has yet to take its rings apart.
+    let killed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = killed.local_addr().unwrap().to_string();
+    let gone = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(killed);
+    });
+    let mut child = server(&home.path().join("store"), &address, &[]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    gone.join().unwrap();
+    assert!(said.starts_with("ready "), "{said:?}");
 }
 
 #[test]
