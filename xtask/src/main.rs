@@ -4,6 +4,7 @@
 //! plays it again.
 
 mod bench;
+mod campaign;
 mod check;
 mod codegen;
 mod etcd;
@@ -58,6 +59,8 @@ enum Task {
     Fuzz(fuzz::FuzzArguments),
     /// Kill real servers, or cut their power, and look for every acknowledged write
     Torture(torture::TortureArguments),
+    /// Kill, pause and part three real stores under load, and check every answer
+    Campaign(campaign::CampaignArguments),
     /// Play golden scripts against the consensus core
     RaftGoldens {
         /// Script files or folders of them, besides the own ones; PINION_RAFT_GOLDENS in the environment does the same
@@ -94,6 +97,7 @@ fn run(task: Task) -> Result<()> {
         Task::Explore(arguments) => test::explore(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Torture(arguments) => torture::run(&arguments),
+        Task::Campaign(arguments) => campaign::run(&arguments),
         Task::RaftGoldens { paths } => test::raft_goldens(&paths),
         Task::Interop => test::interop(),
         Task::Planted { names } => planted::run(&names),
