@@ -8,6 +8,7 @@
 //! was applied.
 
 use crate::admission::{Admission, AdmissionLimits};
+use crate::appends::in_appends;
 use crate::error::ShardError;
 use crate::event::Event;
 use crate::links::Links;
@@ -276,7 +277,7 @@ impl Shard {
         }
     }
 
-    /// Gives a turn's records to the log in one append; when they are durable the peers go on.
+    /// Gives a turn's records to the log, in one append if they fit; when they are durable the peers go on.
     pub(crate) fn persist(&self, parts: Vec<(Rc<Peer>, Persist)>) {
         if parts.is_empty() {
             return;
@@ -287,8 +288,17 @@ impl Shard {
         }
         let must_sync = parts.iter().any(|(_, persist)| persist.must_sync());
         let durability = if must_sync { Durability::Sync } else { Durability::Buffered };
-        let ticket = (!records.is_empty()).then(|| self.0.engine.log().append(&records, durability));
-        drop(records);
+        let log = self.0.engine.log();
+        let mut ticket = None;
+        if !records.is_empty() {
+            for append in in_appends(records, log.append_bytes_max()) {
+                // What follows a part that was refused must not be there without it. The log makes durable in order: the last speaks for all.
+                if ticket.as_ref().is_some_and(Ticket::is_refused) {
+                    break;
+                }
+                ticket = Some(log.append(&append, durability));
+            }
+        }
         let must_wait = must_sync && ticket.is_some();
         if !must_wait && self.0.writes.borrow().is_empty() {
             return self.persisted(parts);

@@ -14,6 +14,7 @@
 mod acquaintances;
 pub mod admin;
 pub mod admission;
+mod appends;
 mod book;
 pub mod checks;
 mod cluster;

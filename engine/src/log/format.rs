@@ -256,7 +256,7 @@ impl Record<'_> {
     }
 
     /// Bytes of the record in a group's body.
-    pub(super) fn encoded_len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         RECORD_HEADER
             + match self {
                 Self::Entry { payload, .. } => ENTRY_HEADER + payload.len(),

@@ -64,6 +64,11 @@ impl Ticket {
         Self(Inside::Done)
     }
 
+    /// Whether nothing of it was taken; the ticket's error says why.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.0, Inside::Refused(_))
+    }
+
     pub(super) fn refused(error: Error) -> Self {
         Self(Inside::Refused(Some(error)))
     }
