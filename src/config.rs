@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) tree: TreeSection,
     /// The regions' Raft groups.
     pub(crate) raft: RaftSection,
+    /// The regions.
+    pub(crate) region: RegionSection,
     /// What callers may ask for.
     pub(crate) limits: LimitsSection,
 }
@@ -97,6 +99,19 @@ pub(crate) struct RaftSection {
     pub(crate) snapshot_rate: Size,
 }
 
+/// Settings of the regions; to be the same on all stores of a cluster, since a region's leader goes by its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RegionSection {
+    /// Bytes from which on a region is split in two, superseded versions not counted. Default 256M; at least 1M; 0 splits none by its size.
+    /// Too small: many regions, each with a log, heartbeats and small tables of its own. Too large: one core and one leader have all the work, and
+    /// a new peer waits long for its data. Counterpart: TiKV's `region-split-size`.
+    pub(crate) split_size: Size,
+    /// Keys from which on a region is split in two, every version of a transactional key counted. Default 2560000; at least 1000; 0 splits none by
+    /// its keys. Too small and too large: as above. Counterpart: TiKV's `region-split-keys`.
+    pub(crate) split_keys: u64,
+}
+
 /// What callers may ask for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -135,6 +150,7 @@ impl Default for Config {
             log: LogSection::default(),
             tree: TreeSection::default(),
             raft: RaftSection::default(),
+            region: RegionSection::default(),
             limits: LimitsSection::default(),
         }
     }
@@ -155,6 +171,12 @@ impl Default for TreeSection {
 impl Default for RaftSection {
     fn default() -> Self {
         Self { log_entries_max: 16 << 10, log_size_max: Size(16 << 20), snapshot_rate: Size(100 << 20) }
+    }
+}
+
+impl Default for RegionSection {
+    fn default() -> Self {
+        Self { split_size: Size(256 << 20), split_keys: 2_560_000 }
     }
 }
 
@@ -291,13 +313,13 @@ impl Config {
         if let Cpus::List(list) = &self.cpus {
             demand(list.len() >= cores, format!("cpus names {} processors for {cores} cores", list.len()));
         }
-        problems.extend(self.log_problems());
+        problems.extend(self.storage_problems());
         problems.extend(self.raft_problems());
         problems.extend(self.limits_problems());
         problems
     }
 
-    fn log_problems(&self) -> Vec<String> {
+    fn storage_problems(&self) -> Vec<String> {
         let (log, limits) = (&self.log, &self.limits);
         let mut problems = Vec::new();
         let mut demand = |holds: bool, problem: String| {
@@ -327,6 +349,15 @@ impl Config {
         demand(
             (1 << 10..=1 << 20).contains(&self.tree.block_size.0),
             format!("tree.block_size is {}: 1K to 1M are allowed", self.tree.block_size),
+        );
+        let region = &self.region;
+        demand(
+            region.split_size.0 == 0 || region.split_size.0 >= 1 << 20,
+            format!("region.split_size is {}: 0, or at least 1M", region.split_size),
+        );
+        demand(
+            region.split_keys == 0 || region.split_keys >= 1000,
+            format!("region.split_keys is {}: 0, or at least 1000", region.split_keys),
         );
         problems
     }
@@ -412,6 +443,11 @@ mod tests {
         assert!(config.problems()[0].contains("at least 128M"));
         let config = Config { cores: processors() + 1, memory: Size(1 << 40), ..Config::default() };
         assert!(config.problems()[0].contains("set cpus to none"));
+        let region = RegionSection { split_size: Size((1 << 20) - 1), split_keys: 999 };
+        let problems = Config { cores: 1, region, ..Config::default() }.problems();
+        assert!(problems[0].starts_with("region.split_size") && problems[1].starts_with("region.split_keys"));
+        let region = RegionSection { split_size: Size(0), split_keys: 0 };
+        assert_eq!(Config { cores: 1, region, ..Config::default() }.problems(), [""; 0]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod version;
 pub use self::iterator::{IterOptions, TreeIterator};
 pub use self::options::TreeOptions;
 pub use self::snapshot::TreeSnapshot;
+pub use self::space::TreeSize;
 
 pub(crate) use self::files::Files;
 use self::flush::Flushed;

@@ -168,6 +168,7 @@ impl Shard {
             format!("memtable_bytes {}", engine.memtable_bytes()),
             format!("pressure {:.3}", engine.pressure()),
             format!("regions {}", self.peers().len()),
+            format!("regions_split {}", self.0.regions_split.get()),
         ];
         lines.sort();
         lines.join("\n") + "\n"
@@ -218,18 +219,15 @@ impl Shard {
     }
 
     fn describe_peer(&self, peer: &Peer) -> RegionInfo {
-        let region = peer.region();
-        let bytes =
-            peer.tree().approximate_size(&region.start, &region.end) + peer.tree().memtable_bytes() as u64;
-        let keys = approximate_keys(&peer.tree().state());
+        let size = peer.tree().size();
         RegionInfo {
             region: peer.region().clone(),
             core: self.0.core,
             leader: peer.leader(),
             term: peer.term(),
             applied: peer.tree().applied().0,
-            approximate_size_bytes: bytes,
-            approximate_keys: keys,
+            approximate_size_bytes: size.bytes(),
+            approximate_keys: size.keys,
             peers_pending: peer.lagging(PENDING_LAG),
             is_leader: peer.is_leader(),
         }
@@ -374,7 +372,7 @@ impl Shard {
     }
 
     /// Moves new regions to the cores that have the least, so that a store uses all its cores.
-    async fn spread(&self, made: &[RegionInfo]) {
+    pub(crate) async fn spread(&self, made: &[RegionInfo]) {
         for info in made {
             let Ok(regions) = self.all_regions().await else { return };
             let mut raw_regions = vec![0usize; self.0.mailbox.cores()];
@@ -409,11 +407,6 @@ impl Shard {
             Err(SendError::Closed(_)) => Err(WireError::ShuttingDown),
         }
     }
-}
-
-/// About how many keys the tables of a tree hold within their bounds.
-fn approximate_keys(state: &pinion_engine::manifest::TreeState) -> u64 {
-    state.tables.iter().map(|table| table.meta.entries.saturating_sub(2 * table.meta.tombstones)).sum()
 }
 
 fn is_raw(region: &Region) -> bool {

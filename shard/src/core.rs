@@ -57,6 +57,13 @@ pub struct ShardLimits {
     /// was away for long, takes long to be of use. Too large: the disk and the network are busy with it when callers need them.
     /// Counterpart: TiKV's `snap-io-max-bytes-per-sec`.
     pub snapshot_bytes_per_second: u64,
+    /// Bytes from which on a region is split in two, superseded versions not counted; 0 never splits. Default 256 MiB. Too small: many regions, each
+    /// with a log, heartbeats and small tables of its own. Too large: one core and one leader have all the work, and a new peer waits long
+    /// for its data. Counterpart: TiKV's `region-split-size`.
+    pub region_split_bytes: u64,
+    /// Keys from which on a region is split in two, every version of a transactional key counted; 0 never splits. Default 2560000. As above.
+    /// Counterpart: TiKV's `region-split-keys`.
+    pub region_split_keys: u64,
     /// How fast regions notice that a leader is gone.
     pub raft: RaftTiming,
 }
@@ -126,6 +133,8 @@ pub(crate) struct Inner {
     pub(crate) incoming: RefCell<Vec<Incoming>>,
     /// How many are on their way out.
     pub(crate) sending: Cell<usize>,
+    /// How many regions this core has split because they were too large.
+    pub(crate) regions_split: Cell<u64>,
     peers: RefCell<HashMap<RegionId, Rc<Peer>>>,
     /// Peers that have something to propose or to write.
     queue: RefCell<Vec<Rc<Peer>>>,
@@ -164,6 +173,7 @@ impl Shard {
             in_transition: RefCell::default(),
             incoming: RefCell::default(),
             sending: Cell::new(0),
+            regions_split: Cell::new(0),
             peers: RefCell::default(),
             queue: RefCell::default(),
             work: Event::default(),

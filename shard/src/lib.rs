@@ -5,7 +5,7 @@
 //! - `peer`: one region's replica: propose, apply, read;
 //! - [`service`] and [`admin`]: what callers and administrators ask;
 //! - [`router`], `message`, [`relocate`]: between the cores of a store;
-//! - `messages`, `links`, `incoming`, [`membership`], `snapshots`, `inquiry`: between stores; `steward`: what a store sees to by itself; `cluster` and `book`: what concerns all of them;
+//! - `messages`, `links`, `incoming`, [`membership`], `snapshots`, `inquiry`: between stores; `steward` and `split_check`: what a store sees to by itself; `cluster` and `book`: what concerns all of them;
 //!   `acquaintances`: where they listened when last heard of;
 //! - [`command`], [`value`], [`meta`], [`structures`], [`identity`]: formats.
 //!
@@ -36,6 +36,7 @@ pub mod relocate;
 pub mod router;
 pub mod service;
 mod snapshots;
+mod split_check;
 pub mod stamp;
 pub mod start;
 mod steward;

@@ -118,6 +118,7 @@ impl Shard {
         pinion_runtime::spawn(shard.clone().run());
         pinion_runtime::spawn(shard.clone().tick());
         pinion_runtime::spawn(shard.clone().keep_log_in_bound());
+        pinion_runtime::spawn(shard.clone().split_large_regions());
         shard.learn_stores(&early.stores);
         for message in shard.0.set_aside.take().into_iter().flatten() {
             shard.take(message);

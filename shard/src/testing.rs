@@ -53,6 +53,11 @@ pub fn calls(shard: &Shard) -> usize {
     shard.0.admission.calls()
 }
 
+/// Regions that a core has split because they were too large.
+pub fn regions_split(shard: &Shard) -> u64 {
+    shard.0.regions_split.get()
+}
+
 /// What a region's tree holds, of all families: a checksum and how many pairs, for each. `None` when the region is not here.
 pub async fn content(shard: &Shard, region: RegionId) -> Result<Option<Vec<(u32, u64)>>, ShardError> {
     let Some(peer) = shard.peer(region) else { return Ok(None) };

@@ -118,6 +118,7 @@ impl Call {
         };
         let leaderless = ids(&|info| !info.is_leader);
         let few = ids(&|info| voters(info) < VOTERS);
+        let largest = regions.iter().max_by_key(|info| info.approximate_size_bytes);
         if self.output == ClusterOutput::Json {
             return say(&json!({
                 "cluster": format!("{:016x}", self.cluster.id()),
@@ -126,13 +127,19 @@ impl Call {
                 "regions": regions.len(),
                 "regions_without_leader": leaderless,
                 "regions_with_few_voters": few,
+                "largest_region": largest.map(region::json),
             }));
         }
         say(&format_args!("cluster  {:016x}", self.cluster.id()))?;
         say(&format_args!("stores   {}{}", stores.len(), named("down", &down)))?;
         let (leaderless, few) =
             (named("without a leader", &leaderless), named("with fewer than three voters", &few));
-        say(&format_args!("regions  {}{leaderless}{few}", regions.len()))
+        say(&format_args!("regions  {}{leaderless}{few}", regions.len()))?;
+        let Some(RegionInfo { region, approximate_size_bytes, approximate_keys, .. }) = largest else {
+            return Ok(());
+        };
+        let id = region.id;
+        say(&format_args!("largest  {approximate_size_bytes} bytes, {approximate_keys} keys: region {id}"))
     }
 
     async fn stores(&self) -> anyhow::Result<()> {

@@ -96,6 +96,8 @@ pub(super) fn shard(config: &Config) -> ShardLimits {
         log_bytes_max: config.raft.log_size_max.0,
         scan_bytes_max: limits.scan_bytes_max.bytes(),
         snapshot_bytes_per_second: config.raft.snapshot_rate.0,
+        region_split_bytes: config.region.split_size.0,
+        region_split_keys: config.region.split_keys,
         raft: RaftTiming::default(),
     }
 }

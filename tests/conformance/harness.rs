@@ -31,6 +31,8 @@ pub(crate) fn limits() -> ShardLimits {
         log_bytes_max: 64 << 10,
         scan_bytes_max: 1 << 20,
         snapshot_bytes_per_second: 0,
+        region_split_bytes: 0,
+        region_split_keys: 0,
         raft: RaftTiming::default(),
     }
 }
@@ -43,11 +45,19 @@ pub(crate) struct Store {
 
 /// Starts a new store of one core and runs the test on it.
 pub(crate) fn with_store<F: Future<Output = ()> + 'static>(test: impl FnOnce(Store) -> F + Send + 'static) {
+    with_store_of(limits(), test);
+}
+
+/// The same of a store that accepts something else.
+pub(crate) fn with_store_of<F: Future<Output = ()> + 'static>(
+    limits: ShardLimits,
+    test: impl FnOnce(Store) -> F + Send + 'static,
+) {
     sim::run(sim::Config::new(1), |simulation| {
         let host = simulation.add_host("store");
         let port = ports(1).remove(0);
         let core = host.spawn_core(CoreId(0), async move {
-            let shard = Shard::start(options(CoreId(0)), limits(), port, &Founding::New).await.unwrap();
+            let shard = Shard::start(options(CoreId(0)), limits, port, &Founding::New).await.unwrap();
             test(Store { shard: shard.clone() }).await;
             shard.stop().await.unwrap();
         });

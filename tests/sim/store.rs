@@ -49,6 +49,8 @@ fn limits() -> ShardLimits {
         log_bytes_max: 256 << 10,
         scan_bytes_max: 1 << 20,
         snapshot_bytes_per_second: 0,
+        region_split_bytes: 0,
+        region_split_keys: 0,
         raft: RaftTiming::default(),
     }
 }

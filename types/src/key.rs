@@ -3,7 +3,9 @@
 //! Raw keys, transactional keys and the system's own live in zones of their own, so that they cannot mix. Regions' bounds are
 //! stored keys; calls and commands take and print the caller's keys.
 
+use crate::memcomparable;
 use std::fmt;
+use std::ops::Range;
 
 /// A part of the keyspace that one kind of data has for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,20 @@ impl Zone {
     }
 }
 
+/// The stored keys, `[start, end)`, that are in the same region as this one whatever is split: itself, and of a transactional key all versions.
+/// `None` where nothing is known of that: the system's own zone stays whole, and so does a key that is not written as its zone demands.
+pub fn inseparable(stored: &[u8]) -> Option<Range<Vec<u8>>> {
+    if Zone::Raw.caller_key(stored).is_some() {
+        return Some(stored.to_vec()..[stored, &[0]].concat());
+    }
+    let versioned = Zone::Transactional.caller_key(stored)?;
+    let start = stored[..1 + memcomparable::encoded_len(versioned)?].to_vec();
+    let mut end = start.clone();
+    // The marker at the end of the encoded key is never the highest byte.
+    *end.last_mut()? += 1;
+    Some(start..end)
+}
+
 /// Prints bytes as readable text: printable ASCII as it is, all else as `\xNN`, a backslash as `\\`.
 #[derive(Clone, Copy)]
 pub struct Escaped<'a>(pub &'a [u8]);
@@ -86,6 +102,31 @@ mod tests {
         assert!(stored.as_slice() < Zone::Raw.end().as_slice());
         assert_eq!(Zone::Raw.caller_key(&stored), Some(&b"a"[..]));
         assert_eq!(Zone::Transactional.caller_key(&stored), None);
+    }
+
+    #[test]
+    fn versions_of_a_key_are_not_parted() {
+        let version = |key: &[u8], time: u64| {
+            let mut stored = Zone::Transactional.stored(&memcomparable::encode(key));
+            stored.extend_from_slice(&(!time).to_be_bytes());
+            stored
+        };
+        let range = inseparable(&version(b"k", 7)).unwrap();
+        assert_eq!(
+            range.start,
+            Zone::Transactional.stored(&memcomparable::encode(b"k")),
+            "a lock has no time"
+        );
+        for time in [0, 7, u64::MAX] {
+            assert!(range.contains(&version(b"k", time)));
+        }
+        for other in [&b""[..], b"j", b"k\0", b"kk", b"l"] {
+            assert!(!range.contains(&version(other, 7)), "{other:?}");
+        }
+        assert_eq!(inseparable(b"rkey").unwrap(), b"rkey".to_vec()..b"rkey\0".to_vec());
+        assert_eq!(inseparable(b"xshort"), None);
+        assert_eq!(inseparable(b"\0stores"), None);
+        assert_eq!(inseparable(b""), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod family;
 pub mod id;
 pub mod key;
 pub mod map;
+pub mod memcomparable;
 pub mod region;
 
 pub use family::ColumnFamily;

@@ -8,7 +8,45 @@ use pinion_runtime::fs;
 use pinion_types::ColumnFamily;
 use std::path::Path;
 
+/// About how much a tree holds, as far as that is known without reading anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeSize {
+    /// Bytes of tables, of shared ones those within the tree's bounds.
+    pub table_bytes: u64,
+    /// Bytes of memtables.
+    pub memtable_bytes: u64,
+    /// Entries of tables and memtables less the deleted ones: keys, if each was written once.
+    pub keys: u64,
+    /// Bytes that would be left if memtables were flushed and compaction had done all it can. What memtables hold counts as new keys,
+    /// what upper levels hold as newer versions of what is below.
+    pub lasting_bytes: u64,
+    /// The same of keys.
+    pub lasting_keys: u64,
+}
+
+impl TreeSize {
+    /// Bytes of tables and memtables.
+    pub fn bytes(self) -> u64 {
+        self.table_bytes + self.memtable_bytes
+    }
+}
+
 impl Tree {
+    /// About how much the tree holds. A sum over its tables.
+    pub fn size(&self) -> TreeSize {
+        let version = self.version();
+        let lasting = version.lasting();
+        let written = self.last_sequence().saturating_sub(self.0.state.borrow().last_sequence);
+        let memtable_bytes = self.memtable_bytes() as u64;
+        TreeSize {
+            table_bytes: version.tables().map(|table| table.bytes).sum(),
+            memtable_bytes,
+            keys: version.tables().map(|table| table.keys()).sum::<u64>() + written,
+            lasting_bytes: lasting.bytes + memtable_bytes,
+            lasting_keys: lasting.keys + written,
+        }
+    }
+
     /// About how many bytes of tables lie in `[start, end)`, stored keys, over all families; an empty `end` means no end. What shared tables hold
     /// outside of their bounds does not count.
     pub fn approximate_size(&self, start: &[u8], end: &[u8]) -> u64 {
@@ -39,18 +77,40 @@ impl Tree {
     pub async fn split_key(&self, start: &[u8], end: &[u8], percent: u8) -> Result<Option<Vec<u8>>, Error> {
         let total = self.approximate_size(start, end);
         let wanted = total / 100 * u64::from(percent.min(100));
-        let candidate = self.key_at(start, end, wanted);
+        let behind_start = [start, &[0]].concat();
+        let candidate = self.key_at(start, end, wanted).max(behind_start);
+        self.first_key(&candidate, end).await
+    }
+
+    /// The first stored key of any family in `[start, end)`; an empty `end` means no end.
+    ///
+    /// # Errors
+    /// When a block cannot be read or is damaged.
+    pub async fn first_key(&self, start: &[u8], end: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mut first: Option<Vec<u8>> = None;
         for family in ColumnFamily::ALL {
-            let mut iterator = self.iter(family, &candidate, end, IterOptions::default());
-            let mut found = iterator.seek_to_first().await?;
-            while found && iterator.key() <= start {
-                found = iterator.next().await?;
-            }
-            if found {
-                return Ok(Some(iterator.key().to_vec()));
+            let mut iterator = self.iter(family, start, end, IterOptions::default());
+            if iterator.seek_to_first().await? && first.as_deref().is_none_or(|first| iterator.key() < first)
+            {
+                first = Some(iterator.key().to_vec());
             }
         }
-        Ok(None)
+        Ok(first)
+    }
+
+    /// The last stored key of any family in `[start, end)`; an empty `end` means no end.
+    ///
+    /// # Errors
+    /// When a block cannot be read or is damaged.
+    pub async fn last_key(&self, start: &[u8], end: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mut last: Option<Vec<u8>> = None;
+        for family in ColumnFamily::ALL {
+            let mut iterator = self.iter(family, start, end, IterOptions::default());
+            if iterator.seek_to_last().await? && last.as_deref().is_none_or(|last| iterator.key() > last) {
+                last = Some(iterator.key().to_vec());
+            }
+        }
+        Ok(last)
     }
 
     /// A string of bytes before which about `wanted` bytes of tables lie, by bisection of the eight bytes in which the tables' keys begin to differ.

@@ -16,6 +16,7 @@ use crate::table::{Table, TableId};
 use pinion_types::ColumnFamily;
 use pinion_types::map::HashMap;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -92,6 +93,19 @@ impl TableHandle {
         usize::from(self.reference.level)
     }
 
+    /// About how many keys count: entries less the deleted ones, in proportion to the bytes that count.
+    pub(crate) fn keys(&self) -> u64 {
+        let meta = &self.reference.meta;
+        let keys = meta.entries.saturating_sub(2 * meta.tombstones);
+        match self.is_clipped {
+            true => {
+                u64::try_from(u128::from(keys) * u128::from(self.bytes) / u128::from(meta.file_len.max(1)))
+                    .unwrap_or(keys)
+            }
+            false => keys,
+        }
+    }
+
     /// Whether a key may be in the table.
     #[inline]
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
@@ -165,6 +179,15 @@ pub(crate) struct Version {
     families: [Levels; ColumnFamily::ALL.len()],
     /// What compaction is behind, once it was asked for.
     pub(crate) debt: Cell<Option<u64>>,
+    /// What would be left after compaction, once it was asked for.
+    lasting: Cell<Option<Lasting>>,
+}
+
+/// About what is left of tables when compaction has done all it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lasting {
+    pub(crate) bytes: u64,
+    pub(crate) keys: u64,
 }
 
 impl Version {
@@ -198,7 +221,7 @@ impl Version {
             let level = |level| parts.remove(&(Some(family), level)).unwrap_or_default().into();
             Levels((0..=LAST_LEVEL).map(level).collect())
         });
-        Self { families, debt: Cell::new(None) }
+        Self { families, debt: Cell::new(None), lasting: Cell::new(None) }
     }
 
     /// One family's tables.
@@ -210,6 +233,29 @@ impl Version {
     /// All tables.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Rc<TableHandle>> {
         self.families.iter().flat_map(Levels::tables)
+    }
+
+    /// About what would be left after compaction: what is in a range that a lower level has tables for counts as newer versions of what is there.
+    /// Too little where much is new and compaction is behind, and never what is written over and over.
+    pub(crate) fn lasting(&self) -> Lasting {
+        if let Some(known) = self.lasting.get() {
+            return known;
+        }
+        let mut lasting = Lasting::default();
+        for levels in &self.families {
+            // The counted tables' ranges, which do not overlap: ends by starts.
+            let mut counted: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
+            for table in levels.0.iter().rev().flat_map(|tables| tables.iter()) {
+                let before = counted.range(..table.end.as_slice()).next_back();
+                if before.is_none_or(|(_, end)| *end <= table.first.as_slice()) {
+                    counted.insert(&table.first, &table.end);
+                    lasting.bytes += table.bytes;
+                    lasting.keys += table.keys();
+                }
+            }
+        }
+        self.lasting.set(Some(lasting));
+        lasting
     }
 
     /// The version without the files `removed` and with the tables `added`.

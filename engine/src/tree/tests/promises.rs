@@ -265,12 +265,45 @@ fn both_sides_of_a_split_share_tables_and_see_their_own_part() {
             let (left, right_bytes) =
                 (fixture.tree.approximate_size(b"", b""), right.tree.approximate_size(b"", b""));
             assert!(left > 0 && right_bytes > 0 && left.abs_diff(right_bytes) < left.max(right_bytes) / 2);
+            let keys = fixture.tree.size().keys + right.tree.size().keys;
+            assert!(
+                (250..=500).contains(&keys),
+                "{keys} keys of 300: each side counts its part of shared tables"
+            );
             fixture.tree.settle().await.unwrap();
             right.tree.settle().await.unwrap();
         }
         // The deleted range is cut at the border: it deletes nothing on the other side.
         right.put(&key(120), b"a key that only a merge could bring");
         assert_eq!(right.get(&key(120)).await.as_deref(), Some(&b"a key that only a merge could bring"[..]));
+    });
+}
+
+#[test]
+fn what_is_written_over_and_over_is_counted_once() {
+    simulated(10, |directory| async move {
+        let mut fixture = filled(directory, 1000).await;
+        fixture.flush().await;
+        fixture.tree.settle().await.unwrap();
+        let once = fixture.tree.size();
+        assert!(once.lasting_bytes <= once.bytes() && (600..=1000).contains(&once.lasting_keys), "{once:?}");
+        for round in 0..3u8 {
+            for number in 0..1000 {
+                fixture.put(&key(number), &[round; 100]);
+            }
+            let written = fixture.tree.size();
+            assert!(written.lasting_keys >= 1600 && written.memtable_bytes > 100_000, "{written:?}");
+            fixture.tree.flush().await.unwrap();
+            let flushed = fixture.tree.size();
+            assert!(flushed.keys > once.keys && flushed.lasting_keys <= 1100, "{flushed:?}");
+        }
+        // What is new at the end counts as soon as it is in a table.
+        let before = fixture.tree.size();
+        for number in 2000..3000 {
+            fixture.put(&key(number), &[7; 100]);
+        }
+        fixture.tree.flush().await.unwrap();
+        assert_eq!(fixture.tree.size().lasting_keys, before.lasting_keys + 1000);
     });
 }
 
