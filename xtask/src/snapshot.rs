@@ -124,7 +124,7 @@ impl Run<'_> {
 
     /// MB a second, from when the region with the data has a third peer until that votes.
     fn unbounded(&self) -> Result<f64> {
-        let mut cluster = self.start("[raft]\nsnapshot_rate = \"0\"\n")?;
+        let mut cluster = self.start("[region]\nsplit_size = \"0\"\n[raft]\nsnapshot_rate = \"0\"\n")?;
         let largest = |cluster: &[Store]| -> Result<serde_json::Value> {
             let size = |region: &serde_json::Value| region["approximate_size_bytes"].as_u64();
             let regions = stores::regions(self.pinion, &cluster[0].1)?;
@@ -148,7 +148,7 @@ impl Run<'_> {
 
     /// The p99 of calls in microseconds, while nothing else happens, and while a third peer gets its data.
     fn beside_calls(&self) -> Result<(f64, f64)> {
-        let mut cluster = self.start("")?;
+        let mut cluster = self.start("[region]\nsplit_size = \"0\"\n")?;
         let seconds = 2 + self.arguments.load / 100;
         let calls = |cluster: &[Store]| {
             let mut command = self.bench(cluster, "a");
