@@ -11,6 +11,8 @@ use std::str::FromStr;
 
 /// The least memory that a store can be given, for each of its cores.
 pub(crate) const MEMORY_PER_CORE_MIN: Size = Size(64 << 20);
+/// Voters of a region at most that a store sees to by itself.
+pub(crate) const REPLICAS_MAX: usize = 7;
 /// Cores that a store may have.
 pub(crate) const CORES_MAX: usize = 256;
 
@@ -41,6 +43,11 @@ pub(crate) struct Config {
     /// Too small: more reads go to disk and more flushes write smaller tables. Too large: the operating system kills the store.
     /// Counterpart: RocksDB's `block_cache` plus `db_write_buffer_size`.
     pub(crate) memory: Size,
+    /// Voters that each region which this store leads is given, where there are as many stores. Default 3; at most 7; 0 gives none, and leaves
+    /// who keeps a region to `pinion cluster`. The same on every store of a cluster. It takes no voter away. Too small: a region is lost
+    /// with fewer stores (of 1 or 2 voters none may be lost). Too large: each write is made so many times, and waits for most of them.
+    /// Counterpart: PD's `max-replicas`.
+    pub(crate) replicas: usize,
     /// What is logged to stderr: `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
     pub(crate) log_level: LogLevel,
     /// The log of each core.
@@ -146,6 +153,7 @@ impl Default for Config {
             cores: 0,
             cpus: Cpus::Auto,
             memory: Size(1 << 30),
+            replicas: 3,
             log_level: LogLevel::Info,
             log: LogSection::default(),
             tree: TreeSection::default(),
@@ -310,6 +318,10 @@ impl Config {
                 self.memory
             ),
         );
+        demand(
+            self.replicas <= REPLICAS_MAX,
+            format!("replicas is {}: 0 to {REPLICAS_MAX} are allowed", self.replicas),
+        );
         if let Cpus::List(list) = &self.cpus {
             demand(list.len() >= cores, format!("cpus names {} processors for {cores} cores", list.len()));
         }
@@ -448,6 +460,8 @@ mod tests {
         assert!(problems[0].starts_with("region.split_size") && problems[1].starts_with("region.split_keys"));
         let region = RegionSection { split_size: Size(0), split_keys: 0 };
         assert_eq!(Config { cores: 1, region, ..Config::default() }.problems(), [""; 0]);
+        let config = Config { cores: 1, replicas: REPLICAS_MAX + 1, ..Config::default() };
+        assert!(config.problems()[0].starts_with("replicas is 8"));
     }
 
     #[test]

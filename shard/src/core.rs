@@ -64,6 +64,10 @@ pub struct ShardLimits {
     /// Keys from which on a region is split in two, every version of a transactional key counted; 0 never splits. Default 2560000. As above.
     /// Counterpart: TiKV's `region-split-keys`.
     pub region_split_keys: u64,
+    /// Voters that a region which this core leads is given, where there are as many stores. Default 3; 0 leaves its members to the operator.
+    /// Too small: a region is lost with fewer stores. Too large: each write is made so many times, and waits for most of them. It takes no
+    /// voter away. Counterpart: PD's `max-replicas`.
+    pub replicas: usize,
     /// How fast regions notice that a leader is gone.
     pub raft: RaftTiming,
 }

@@ -1,8 +1,8 @@
 //! What a store sees to by itself in its cluster: that the others know where it listens, that it knows where they do, and that each region that it
 //! leads has enough peers.
 //!
-//! The rule for peers is small on purpose: a region with fewer than [`REPLICAS`] voters gets one on the store without a peer that has the lowest
-//! id, one region at a time on each core. Where peers had better be is for the scheduler to say.
+//! The rule for peers is small on purpose: a region with fewer voters than [`ShardLimits::replicas`](crate::ShardLimits::replicas) gets one on the
+//! store without a peer that has the lowest id, one region at a time on each core. Where peers had better be is for the scheduler to say.
 
 use crate::acquaintances;
 use crate::cluster::{ClusterCall, ClusterReply};
@@ -18,8 +18,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Voters that a region has where there are as many stores.
-pub(crate) const REPLICAS: usize = 3;
 /// How often the book is read, and regions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long another store may take to answer.
@@ -129,7 +127,7 @@ impl Shard {
         }
         let region = peer.region();
         let voters = region.peers.iter().filter(|member| member.role == PeerRole::Voter).count();
-        if voters >= REPLICAS {
+        if voters >= self.0.limits.replicas {
             return None;
         }
         // One that was begun is ended first.

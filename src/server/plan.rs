@@ -98,6 +98,7 @@ pub(super) fn shard(config: &Config) -> ShardLimits {
         snapshot_bytes_per_second: config.raft.snapshot_rate.0,
         region_split_bytes: config.region.split_size.0,
         region_split_keys: config.region.split_keys,
+        replicas: config.replicas,
         raft: RaftTiming::default(),
     }
 }

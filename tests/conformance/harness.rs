@@ -33,6 +33,7 @@ pub(crate) fn limits() -> ShardLimits {
         snapshot_bytes_per_second: 0,
         region_split_bytes: 0,
         region_split_keys: 0,
+        replicas: 3,
         raft: RaftTiming::default(),
     }
 }

@@ -1,7 +1,7 @@
 //! Clusters: several stores, each on a host of its own, and what may happen to them.
 //!
 //! - [`campaign`]: one seed, from the first store to the verdict;
-//! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step;
+//! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members;
 //! - `stores`: the cluster itself, its starts and restarts;
 //! - `trouble`: what befalls stores, links, disks and clocks; `administrator`: what is asked of the regions meanwhile;
 //! - `clients`: who reads and writes, and remembers what came back; `route`: how a client finds a region's leader;
@@ -15,6 +15,7 @@ mod convergence;
 mod course;
 mod coverage;
 mod growth;
+mod members;
 mod observer;
 mod route;
 mod stores;

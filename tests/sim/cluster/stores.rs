@@ -1,6 +1,6 @@
 //! The stores of a cluster and the hosts that they run on.
 
-use crate::store::{Life, PORT, addresses};
+use crate::store::{Life, PORT, REPLICAS, addresses};
 use pinion_capnp::client::Client;
 use pinion_engine::Statistics;
 use pinion_runtime::sim::{Host, Simulation};
@@ -19,6 +19,8 @@ pub(super) struct Cluster<'a> {
     pub(super) stores: Vec<Store>,
     /// What the storage of lives that have ended has done.
     pub(super) done: RefCell<Vec<Statistics>>,
+    /// Voters that the stores give their regions.
+    replicas: usize,
 }
 
 pub(super) struct Store {
@@ -59,7 +61,12 @@ impl Store {
 impl<'a> Cluster<'a> {
     /// A cluster of so many stores: the first makes it, the others join.
     pub(super) fn start(simulation: &'a Simulation, cores: &[u16]) -> Self {
-        let mut cluster = Self { simulation, stores: Vec::new(), done: RefCell::default() };
+        Self::start_with(simulation, cores, REPLICAS)
+    }
+
+    /// The same of stores that give their regions so many voters; 0 leaves them as they are.
+    pub(super) fn start_with(simulation: &'a Simulation, cores: &[u16], replicas: usize) -> Self {
+        let mut cluster = Self { simulation, stores: Vec::new(), done: RefCell::default(), replicas };
         for cores in cores {
             cluster.add_store(*cores);
         }
@@ -76,7 +83,7 @@ impl<'a> Cluster<'a> {
                 Founding::Join { member: first.host.address(PORT), addresses: addresses(&host, cores) }
             }
         };
-        let life = Life::begin_as(&host, cores, &founding);
+        let life = Life::begin_with(&host, cores, &founding, self.replicas);
         assert!(life.wait(self.simulation, &host), "nothing cuts the power");
         self.stores.push(Store {
             host,
@@ -118,7 +125,7 @@ impl<'a> Cluster<'a> {
         let store = &self.stores[place];
         store.cores.set(cores);
         store.lives.set(store.lives.get() + 1);
-        let life = Life::begin_as(&store.host, cores, &Founding::New);
+        let life = Life::begin_with(&store.host, cores, &Founding::New, self.replicas);
         *store.life.borrow_mut() = Some(life.clone());
         let begun = pinion_runtime::now();
         while store.host.is_up() && !life.is_begun() {

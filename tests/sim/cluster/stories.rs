@@ -1,6 +1,8 @@
-//! Rows of the course that tell one story each, step by step, where [`super::course`] has those that are trouble at random.
+//! Rows of the course that tell one story each, step by step, where [`super::course`] has those that are trouble at random. Those about members
+//! are in [`super::members`].
 
 use super::stores::{Cluster, Store};
+use crate::store::REPLICAS;
 use pinion_capnp::client::{Client, ClientError};
 use pinion_capnp::{PeerChange, PeerChangeKind, WireError};
 use pinion_runtime::sim::{Config, run};
@@ -9,24 +11,33 @@ use pinion_types::key::Zone;
 use pinion_types::{ColumnFamily, RegionId, StoreId};
 use std::time::Duration;
 
-const FAMILY: ColumnFamily = ColumnFamily::Default;
-const STORES: usize = 5;
+pub(super) const FAMILY: ColumnFamily = ColumnFamily::Default;
+pub(super) const STORES: usize = 5;
 const SEEDS: std::ops::Range<u64> = 1..3;
 /// How long anything may take that is asked for.
-const WITHIN: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(super) const WITHIN: Duration = Duration::from_secs(5);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A cluster whose raw region has a voter on each of five stores.
-struct Story<'a> {
-    cluster: &'a Cluster<'a>,
-    region: RegionId,
+pub(super) struct Story<'a> {
+    pub(super) cluster: &'a Cluster<'a>,
+    pub(super) region: RegionId,
 }
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
-    for seed in SEEDS {
+    tell_of(SEEDS, REPLICAS, story);
+}
+
+/// Tells a story once for each seed, of stores that give their regions so many voters; 0 leaves them as they are.
+pub(super) fn tell_of(
+    seeds: std::ops::Range<u64>,
+    replicas: usize,
+    story: impl AsyncFn(Story<'_>) + Send + Sync,
+) {
+    for seed in seeds {
         run(Config::new(seed), |simulation| {
-            let cluster = Cluster::start(simulation, &[1; STORES]);
-            cluster.wait_for_voters(3);
+            let cluster = Cluster::start_with(simulation, &[1; STORES], replicas);
+            cluster.wait_for_voters(replicas.max(1));
             simulation.block_on(async {
                 let region = region_of(&cluster, b"k1").expect("a region has the key");
                 let told = Story { cluster: &cluster, region };
@@ -48,7 +59,7 @@ fn region_of(cluster: &Cluster<'_>, key: &[u8]) -> Option<RegionId> {
 
 impl Story<'_> {
     /// The place of the store that leads a region, of those for which `counts`.
-    fn leader_among(&self, region: RegionId, counts: impl Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn leader_among(&self, region: RegionId, counts: impl Fn(usize) -> bool) -> Option<usize> {
         let leads = |store: &Store| {
             let mut peers = store.shards().into_iter().flat_map(|shard| testing::peers(&shard));
             peers.any(|peer| peer.region.id == region && peer.serves)
@@ -56,7 +67,7 @@ impl Story<'_> {
         (0..STORES).filter(|place| counts(*place)).find(|place| leads(&self.cluster.stores[*place]))
     }
 
-    async fn wait_for<T>(&self, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
+    pub(super) async fn wait_for<T>(&self, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
         let begun = pinion_runtime::now();
         loop {
             if let Some(found) = is_so() {
@@ -67,12 +78,12 @@ impl Story<'_> {
         }
     }
 
-    async fn leader(&self) -> usize {
+    pub(super) async fn leader(&self) -> usize {
         self.wait_for("a leader", || self.leader_among(self.region, |_| true)).await
     }
 
     /// Asks the leader until it does it.
-    async fn ask<T>(&self, what: &str, ask: impl AsyncFn(&Client) -> Result<T, ClientError>) -> T {
+    pub(super) async fn ask<T>(&self, what: &str, ask: impl AsyncFn(&Client) -> Result<T, ClientError>) -> T {
         let begun = pinion_runtime::now();
         loop {
             let client = self.cluster.client(self.leader().await).await.with_timeout(WITHIN);
@@ -84,25 +95,25 @@ impl Story<'_> {
         }
     }
 
-    async fn change(&self, place: usize, kind: PeerChangeKind) {
+    pub(super) async fn change(&self, place: usize, kind: PeerChangeKind) {
         let changes = [PeerChange { store: Store::id(place), kind }];
         self.ask("a change of peers", async |client| client.change_peers(self.region, &changes).await).await;
     }
 
-    async fn transfer(&self, to: StoreId) {
+    pub(super) async fn transfer(&self, to: StoreId) {
         self.ask("a transfer", async |client| client.transfer_leader(self.region, to).await).await;
     }
 
-    async fn put(&self, key: &[u8], value: &[u8]) {
+    pub(super) async fn put(&self, key: &[u8], value: &[u8]) {
         self.ask("a put", async |client| client.put(FAMILY, key, value, None).await).await;
     }
 
-    async fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+    pub(super) async fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.ask("a get", async |client| client.get(FAMILY, key).await).await.map(|value| value.to_vec())
     }
 
     /// Parts some stores from the others.
-    fn part(&self, side: impl Fn(usize) -> bool) {
+    pub(super) fn part(&self, side: impl Fn(usize) -> bool) {
         for (place, store) in self.cluster.stores.iter().enumerate() {
             for (other, there) in self.cluster.stores.iter().enumerate() {
                 if side(place) != side(other) {
