@@ -248,6 +248,10 @@ impl Shard {
         if peer.is_frozen() || peer.region().epoch.version != epoch.version {
             return Err(peer.epoch_not_match());
         }
+        // A change of members was made out of those that there were.
+        if matches!(proposal, Proposal::Change(..)) && peer.region().epoch.conf_ver != epoch.conf_ver {
+            return Err(peer.epoch_not_match());
+        }
         self.check_failure()?;
         let outcome = peer.propose(proposal);
         self.enqueue(peer);

@@ -1,11 +1,14 @@
-//! Stories about who keeps a region, of stores that leave that to the operator: rows of the course.
+//! Stories about who keeps a region, of stores that leave that to the operator: rows of the course, and what went wrong once.
 //!
 //! A peer is looked for where it would be: among those of its store's cores, and in the store's directory. What a peer has is read from it
 //! alone.
 
 use super::stores::Store;
 use super::stories::{FAMILY, LOOK_EVERY, STORES, Story, WITHIN, tell_of};
-use pinion_capnp::{Context, PeerChangeKind, RawCall, RawReply, RawRequest, ReadFrom, RegionInfo};
+use pinion_capnp::client::ClientError;
+use pinion_capnp::{
+    Context, PeerChange, PeerChangeKind, RawCall, RawReply, RawRequest, ReadFrom, RegionInfo,
+};
 use pinion_shard::testing;
 use pinion_types::{Peer, PeerRole, Region, StoreId};
 use std::collections::BTreeSet;
@@ -181,5 +184,20 @@ fn test_conf_change_remove_leader_3b() {
         story.demand_voters(&[0, 4]).await;
         let pairs: [(&[u8], &[u8]); 3] = [(b"k0", b"v0"), (b"k4", b"v4"), (b"k5", b"v5")];
         story.demand_on(0, &pairs).await;
+    });
+}
+
+#[test]
+fn two_who_add_a_peer_on_one_store_at_the_same_time_add_one() {
+    tell(async |story| {
+        story.lead_from(1).await;
+        story.remove(4).await;
+        let client = story.cluster.client(story.leader().await).await.with_timeout(WITHIN);
+        let changes = [PeerChange { store: Store::id(4), kind: PeerChangeKind::AddLearner }];
+        let add = || client.change_peers(story.region, &changes);
+        let answers: [Result<_, ClientError>; 2] = futures_util::join!(add(), add()).into();
+        assert!(answers.iter().any(Result::is_ok), "{answers:?}");
+        let peers = story.region().await.peers;
+        assert_eq!(peers.iter().filter(|peer| peer.store == Store::id(4)).count(), 1, "{peers:?}");
     });
 }

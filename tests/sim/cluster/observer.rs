@@ -1,4 +1,5 @@
-//! What must hold at every moment, whatever befalls the cluster: no core stops by itself, no term has two leaders, no epoch goes back.
+//! What must hold at every moment, whatever befalls the cluster: no core stops by itself, no term has two leaders, no epoch goes back, no
+//! store has two peers of a region.
 
 use super::stores::{Cluster, Store};
 use pinion_shard::testing::{self, PeerState};
@@ -7,7 +8,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-const LOOK_EVERY: Duration = Duration::from_millis(15);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What has been seen of the regions.
 #[derive(Default)]
@@ -68,6 +69,13 @@ impl Seen {
             peer.own
         );
         *there = epoch;
+        let seats: BTreeSet<_> = peer.region.peers.iter().map(|member| member.store).collect();
+        assert_eq!(
+            seats.len(),
+            peer.region.peers.len(),
+            "region {region} has two peers on one store: {:?}",
+            peer.region.peers
+        );
         let members: BTreeSet<PeerId> = peer.region.peers.iter().map(|member| member.id).collect();
         self.members.entry(region).or_default().extend(&members);
         if peer.is_joint {
