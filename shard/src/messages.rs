@@ -197,7 +197,7 @@ impl Shard {
         peer.abandon(true);
         let (shard, peer) = (self.clone(), peer.clone());
         pinion_runtime::spawn(async move {
-            while peer.is_applying() {
+            while peer.is_applying() || peer.is_installing() {
                 pinion_runtime::sleep(APPLYING_WAIT).await;
             }
             match shard.0.engine.remove_region(region, tombstone.encode()).await {

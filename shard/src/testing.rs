@@ -21,6 +21,8 @@ pub struct PeerState {
     pub is_blank: bool,
     /// Whether its configuration is joint.
     pub is_joint: bool,
+    /// Whether a snapshot is about to take the place of its tree.
+    pub is_installing: bool,
     /// Its term.
     pub term: Term,
     /// The last entry that is applied.
@@ -40,6 +42,7 @@ pub fn peers(shard: &Shard) -> Vec<PeerState> {
         serves: peer.serves(),
         is_blank: peer.is_blank(),
         is_joint: peer.is_joint(),
+        is_installing: peer.is_installing(),
         term: peer.term(),
         applied: peer.applied().0,
         is_quiet: peer.is_quiet(),

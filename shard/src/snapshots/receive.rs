@@ -188,6 +188,8 @@ impl Shard {
         let (shard, peer) = (self.clone(), peer.clone());
         pinion_runtime::spawn(async move {
             match shard.install(&peer, &persist).await {
+                // It was removed meanwhile, and whoever deletes it waits for this.
+                Ok(()) if peer.is_gone() => peer.set_installing(false),
                 Ok(()) => {
                     peer.set_installing(false);
                     shard.persist(vec![(peer.clone(), persist)]);
@@ -199,9 +201,13 @@ impl Shard {
         });
     }
 
+    /// Puts a snapshot's files in place, unless the peer is removed before; then nothing goes on from them.
     async fn install(&self, peer: &Rc<Peer>, persist: &Persist) -> Result<(), ShardError> {
         while peer.is_applying() {
             pinion_runtime::sleep(APPLYING_WAIT).await;
+        }
+        if peer.is_gone() {
+            return Ok(());
         }
         let id = peer.id();
         let snapshot = persist.snapshot().expect("the caller has seen it");
@@ -226,6 +232,9 @@ impl Shard {
         let state = peer.hard_state();
         let hard_state = (state.term, state.vote.0, state.commit.max(snapshot.metadata.index));
         let installed = self.0.engine.install_snapshot(files, new, hard_state).await?;
+        if peer.is_gone() {
+            return Ok(());
+        }
         log::info!(
             "core {}: region {id} goes on from a snapshot at {}",
             self.0.core,

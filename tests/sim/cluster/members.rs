@@ -12,8 +12,12 @@ use pinion_capnp::{
 use pinion_shard::testing;
 use pinion_types::{Peer, PeerRole, Region, StoreId};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 const SEEDS: std::ops::Range<u64> = 1..6;
+/// What an operation of a disk takes that is so slow that a snapshot's installation can be met.
+const SLOW_DISK: std::ops::Range<Duration> = Duration::from_millis(40)..Duration::from_millis(60);
+const USUAL_DISK: std::ops::Range<Duration> = Duration::from_micros(20)..Duration::from_micros(200);
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     tell_of(SEEDS, 0, story);
@@ -199,5 +203,35 @@ fn two_who_add_a_peer_on_one_store_at_the_same_time_add_one() {
         assert!(answers.iter().any(Result::is_ok), "{answers:?}");
         let peers = story.region().await.peers;
         assert_eq!(peers.iter().filter(|peer| peer.store == Store::id(4)).count(), 1, "{peers:?}");
+    });
+}
+
+#[test]
+fn a_peer_that_is_removed_while_it_installs_a_snapshot_goes() {
+    tell(async |story| {
+        let lone = (story.leader().await + 1) % STORES;
+        story.put(b"k1", b"v1").await;
+        story.part(|place| place == lone);
+        for number in 0..300 {
+            story.put(format!("k{number}").as_bytes(), &[b'v'; 1000]).await;
+        }
+        story.cluster.stores[lone].host.set_io_latency(SLOW_DISK);
+        story.cluster.simulation.heal_all();
+        let begun = pinion_runtime::now();
+        loop {
+            let shards = story.cluster.stores[lone].shards();
+            let mut peers = shards.iter().flat_map(testing::peers);
+            if peers.any(|peer| peer.region.id == story.region && peer.is_installing) {
+                break;
+            }
+            assert!(begun.elapsed() < 4 * WITHIN, "a snapshot comes in time");
+            pinion_runtime::sleep(Duration::from_millis(1)).await;
+        }
+        story.remove(lone).await;
+        story.cluster.stores[lone].host.set_io_latency(USUAL_DISK);
+        story.demand_nothing_on(lone).await;
+        assert_eq!(story.cluster.stores[lone].failure(), None);
+        story.add(lone).await;
+        story.demand_on(lone, &[(b"k1", &[b'v'; 1000])]).await;
     });
 }
