@@ -3,7 +3,7 @@
 //! A store works through a fixed load of calls. Operation number n of its disk fails; whatever the store then says, it may not
 //! lie: after the disk has healed and the power was cut, all that was acknowledged is there, and nothing else.
 
-use crate::seeds::{self, from_environment};
+use crate::seeds::{self, Name, from_environment};
 use crate::store::Local;
 use pinion_runtime::sim::{Config, DiskError, Failing, Host, Simulation, run};
 use pinion_types::CoreId;
@@ -124,7 +124,10 @@ fn io_failures() {
     let stride = from_environment("PINION_SIM_IO_STRIDE").unwrap_or(STRIDE);
     for error in [DiskError::Io, DiskError::NoSpace] {
         for persists in [false, true] {
-            let tally = seeds::over(0..ios.div_ceil(stride), |step| fail_at(step * stride, persists, error));
+            let steps = 0..ios.div_ceil(stride);
+            let tally = seeds::over(&Name::Steps("io_failures"), steps, |step| {
+                fail_at(step * stride, persists, error)
+            });
             println!("{error:?}, {}: {tally:?}", if persists { "from then on" } else { "once" });
             assert_eq!(tally.struck, tally.runs, "every failure must be met");
             assert!(tally.acknowledged > 0);

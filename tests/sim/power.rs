@@ -209,7 +209,7 @@ pub(crate) fn play(seed: u64, prepare: impl Fn(&Host) + Send + Sync) -> (Coverag
 
 #[test]
 fn power_cuts() {
-    let reached = seeds::play(12, |seed| play(seed, |_| {}).0);
+    let reached = seeds::play("power_cuts", 12, u64::MAX, |seed| play(seed, |_| {}).0);
     println!("{reached}");
     reached.demand_all();
 }

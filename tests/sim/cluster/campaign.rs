@@ -3,14 +3,14 @@
 
 use super::administrator::{Administrator, Done, Wishes};
 use super::clients::{Caller, Session, keys};
-use super::coverage::Coverage;
+use super::coverage::{Coverage, SIMULATED};
 use super::observer::Seen;
 use super::route::Routes;
 use super::stores::Cluster;
 use super::trouble::{CORES_MAX, Counts, Fault, RESTS_MAX_US, Trouble};
 use super::{convergence, observer};
-use crate::seeds;
 use crate::store::PORT;
+use crate::{replay, seeds};
 use pinion_linearizability::{Limits, Verdict, check};
 use pinion_runtime::sim::{Config, Host, Simulation, run};
 use pinion_types::CoreId;
@@ -48,6 +48,8 @@ const ALL: Setting = Setting {
     of_machines: &Fault::OF_MACHINES,
     wishes: Wishes { splits: true, transfers: true, changes: true },
 };
+/// Names, in the environment, that each seed is to be played in another process too, which must agree.
+const TWICE: &str = "PINION_SIM_TWICE";
 /// Seeds of a plain test.
 const FEW: u64 = 8;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -163,7 +165,7 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
         cluster.end_life(place);
     }
     reached.add("seeds", 1);
-    reached.add("simulated seconds", simulation.elapsed().saturating_sub(before).as_secs());
+    reached.add(SIMULATED, simulation.elapsed().saturating_sub(before).as_secs());
     reached.add("restarts", cluster.stores.iter().map(|store| store.lives() - 1).sum());
     reached.add_faults(&play.counts);
     reached.add_clients(&play.session);
@@ -181,15 +183,34 @@ pub(crate) fn play(seed: u64) -> (Coverage, u64) {
 /// The same of another setting.
 pub(super) fn play_as(setting: &Setting, seed: u64) -> (Coverage, u64) {
     run(Config::new(seed), |simulation| {
-        let reached = play_in(simulation, setting, seed);
+        let before = processor_time();
+        let mut reached = play_in(simulation, setting, seed);
+        reached.add_processor(processor_time().saturating_sub(before));
         (reached, simulation.trace_hash())
     })
+}
+
+/// What the processor has spent on this thread, which is all of one seed's.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.try_into().expect("no time is negative")
 }
 
 #[test]
 fn clusters_in_trouble() {
     assert!(keys().len() > 100, "a few hundred keys");
-    let reached = seeds::play(FEW, |seed| play(seed).0);
+    let twice = std::env::var_os(TWICE).is_some();
+    let reached = seeds::play("clusters_in_trouble", FEW, u64::MAX, |seed| {
+        let (reached, hash) = play(seed);
+        if twice {
+            replay::demand_of_cluster(seed, hash, &reached);
+        }
+        reached
+    });
     println!("{reached}");
-    reached.demand_all();
+    println!("{}", reached.cost());
+    // One seed that is played again need not have everything.
+    if reached.get("seeds") >= FEW {
+        reached.demand_all();
+    }
 }

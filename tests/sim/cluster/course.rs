@@ -40,7 +40,7 @@ struct Row {
 const PLAIN: Row =
     Row { clients: 5, lossy: false, restarts: false, parted: false, changes: false, splits: false };
 
-fn play(row: &Row) -> Coverage {
+fn play(name: &str, row: &Row) -> Coverage {
     let setting = Setting {
         stores: 5..6,
         cores_max: 1,
@@ -58,14 +58,12 @@ fn play(row: &Row) -> Coverage {
         of_machines: &[],
         wishes: Wishes { splits: row.splits, transfers: row.changes, changes: row.changes },
     };
-    let from = seeds::from_environment("PINION_SIM_FROM").unwrap_or(1);
-    let count = seeds::from_environment("PINION_SIM_SEEDS").map_or(FEW, |count| count.min(MANY));
-    seeds::over(from..from + count, |seed| play_as(&setting, seed).0)
+    seeds::play(name, FEW, MANY, |seed| play_as(&setting, seed).0)
 }
 
 /// Demands that what the row is about has happened.
-fn demand(row: &Row) {
-    let reached = play(row);
+fn demand(name: &str, row: &Row) {
+    let reached = play(name, row);
     let demand = |what: &str| assert!(reached.get(what) > 0, "there were no {what}");
     demand("operations done");
     if row.splits {
@@ -81,7 +79,7 @@ macro_rules! rows {
         $(
             #[test]
             fn $name() {
-                demand(&$row);
+                demand(stringify!($name), &$row);
             }
         )*
     };

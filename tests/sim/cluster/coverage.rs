@@ -8,15 +8,23 @@ use pinion_engine::Statistics;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::Duration;
 
-/// Counts by what they are of, summed over seeds.
+/// The count of simulated seconds, from the first call to the verdict.
+pub(super) const SIMULATED: &str = "simulated seconds";
+
+/// Counts by what they are of, and what they cost, summed over seeds.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Coverage(BTreeMap<String, u64>);
+pub(crate) struct Coverage {
+    counts: BTreeMap<String, u64>,
+    /// What the processor spent on it: no part of what a seed determines.
+    processor: Duration,
+}
 
 impl Coverage {
     /// Adds to a count, which is listed from now on even if it is 0.
     pub(super) fn add(&mut self, what: impl Into<String>, count: u64) {
-        *self.0.entry(what.into()).or_default() += count;
+        *self.counts.entry(what.into()).or_default() += count;
     }
 
     pub(super) fn add_faults(&mut self, counts: &Counts) {
@@ -56,14 +64,34 @@ impl Coverage {
         self.add("engine: segments reused", done.segments_reused);
     }
 
+    /// Adds what the processor spent.
+    pub(super) fn add_processor(&mut self, spent: Duration) {
+        self.processor += spent;
+    }
+
+    /// How much was simulated, and what it cost.
+    #[expect(clippy::cast_precision_loss, reason = "for people; counts are far below 2^53")]
+    pub(super) fn cost(&self) -> String {
+        let simulated = self.get(SIMULATED) as f64;
+        let spent = self.processor.as_secs_f64();
+        format!(
+            "{} seeds, {:.2} simulated hours in {:.3} processor hours: {:.0} times; {:.0} client operations a processor second",
+            self.get("seeds"),
+            simulated / 3600.0,
+            spent / 3600.0,
+            simulated / spent,
+            self.get("operations done") as f64 / spent
+        )
+    }
+
     /// A count.
     pub(super) fn get(&self, what: &str) -> u64 {
-        self.0.get(what).copied().unwrap_or_default()
+        self.counts.get(what).copied().unwrap_or_default()
     }
 
     /// Fails when something never happened.
     pub(crate) fn demand_all(&self) {
-        for (what, count) in &self.0 {
+        for (what, count) in &self.counts {
             assert!(*count > 0, "this campaign had no \"{what}\": it shows nothing about it");
         }
     }
@@ -71,14 +99,15 @@ impl Coverage {
 
 impl AddAssign for Coverage {
     fn add_assign(&mut self, other: Self) {
-        for (what, count) in other.0 {
+        for (what, count) in other.counts {
             self.add(what, count);
         }
+        self.processor += other.processor;
     }
 }
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(what, count)| writeln!(f, "{count:>12} {what}"))
+        self.counts.iter().try_for_each(|(what, count)| writeln!(f, "{count:>12} {what}"))
     }
 }
