@@ -27,6 +27,7 @@ pub(super) struct Done {
     pub(super) added: Cell<u64>,
     pub(super) removed: Cell<u64>,
     pub(super) moved: Cell<u64>,
+    pub(super) replaced: Cell<u64>,
 }
 
 /// What an administrator may wish for.
@@ -100,21 +101,50 @@ impl Administrator {
         let voters = region.peers.iter().filter(|peer| peer.role == PeerRole::Voter).count();
         let free: Vec<_> =
             self.routes.stores().into_iter().filter(|store| region.peer_on(*store).is_none()).collect();
-        let free = (!free.is_empty()).then(|| free[self.random.index(free.len())]);
+        let (all_free, free) =
+            (free.clone(), (!free.is_empty()).then(|| free[self.random.index(free.len())]));
         let change = |kind| move |store| PeerChange { store, kind };
-        Some(match self.random.below(10) {
+        Some(match self.random.below(14) {
             0..2 if regions < REGIONS_MAX => Wish::Split(border(&mut self.random)),
             2..5 => Wish::Transfer(voter?),
             5..6 => Wish::Change(vec![free.map(change(PeerChangeKind::AddVoter))?]),
             6..7 => Wish::Change(vec![free.map(change(PeerChangeKind::AddLearner))?]),
             7..8 if voters > VOTERS_MIN => Wish::Change(vec![voter.map(change(PeerChangeKind::Remove))?]),
             8 if voters > VOTERS_MIN => Wish::Change(vec![voter.map(change(PeerChangeKind::AddLearner))?]),
+            9..11 => Wish::Change(self.replace_several(region, &all_free)?),
             _ if voters >= VOTERS_MIN => Wish::Change(vec![
                 free.map(change(PeerChangeKind::AddVoter))?,
                 voter.map(change(PeerChangeKind::Remove))?,
             ]),
             _ => return None,
         })
+    }
+
+    /// Several peers replaced at once, as far as there are stores without one: two others take the places of two voters, or one takes the place of
+    /// one and another votes no more.
+    fn replace_several(&mut self, region: &Region, free: &[StoreId]) -> Option<Vec<PeerChange>> {
+        let voters = region.peers.iter().filter(|peer| peer.role == PeerRole::Voter);
+        let voters: Vec<_> = voters.map(|peer| peer.store).collect();
+        if voters.len() <= VOTERS_MIN {
+            return None;
+        }
+        let first = self.random.index(voters.len());
+        let (one, other) = (voters[first], voters[(first + 1) % voters.len()]);
+        let change = |store, kind| PeerChange { store, kind };
+        match free {
+            [] => None,
+            [free] => Some(vec![
+                change(*free, PeerChangeKind::AddVoter),
+                change(one, PeerChangeKind::Remove),
+                change(other, PeerChangeKind::AddLearner),
+            ]),
+            [free, free_too, ..] => Some(vec![
+                change(*free, PeerChangeKind::AddVoter),
+                change(*free_too, PeerChangeKind::AddVoter),
+                change(one, PeerChangeKind::Remove),
+                change(other, PeerChangeKind::Remove),
+            ]),
+        }
     }
 
     /// Brings a wish to the region's leader. Whether it was granted.
@@ -148,6 +178,7 @@ impl Administrator {
         let counter = match wish {
             Wish::Split(_) => &done.splits,
             Wish::Transfer(_) => &done.transfers,
+            Wish::Change(changes) if changes.len() > 2 => &done.replaced,
             Wish::Change(changes) if changes.len() > 1 => &done.moved,
             Wish::Change(changes) if changes[0].kind == PeerChangeKind::Remove => &done.removed,
             Wish::Change(_) => &done.added,

@@ -33,6 +33,8 @@ pub(super) struct Setting {
     pub(super) of_links: &'static [Fault],
     pub(super) of_machines: &'static [Fault],
     pub(super) wishes: Wishes,
+    /// Whether a store may join while all this goes on.
+    pub(super) joins: bool,
 }
 
 /// Everything at once.
@@ -47,11 +49,14 @@ const ALL: Setting = Setting {
     of_links: &Fault::OF_LINKS,
     of_machines: &Fault::OF_MACHINES,
     wishes: Wishes { splits: true, transfers: true, changes: true },
+    joins: true,
 };
+/// Stores of a cluster at most.
+const STORES_MAX: u64 = 5;
 /// Names, in the environment, that each seed is to be played in another process too, which must agree.
 const TWICE: &str = "PINION_SIM_TWICE";
 /// Seeds of a plain test.
-const FEW: u64 = 8;
+const FEW: u64 = 12;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 struct Play<'a> {
@@ -67,7 +72,8 @@ struct Play<'a> {
 
 impl Play<'_> {
     fn routes(&mut self) -> Routes {
-        let seeds = self.cluster.stores.iter().map(|store| store.host.address(PORT)).collect();
+        let seeds = self.cluster.stores[..self.cluster.present()].iter();
+        let seeds = seeds.map(|store| store.host.address(PORT)).collect();
         Routes::new(self.random.fork(), seeds)
     }
 
@@ -96,6 +102,7 @@ impl Play<'_> {
         let of_stores = trouble(&mut self.random, self.setting.of_stores).of_stores();
         let of_links = trouble(&mut self.random, self.setting.of_links).of_links();
         let of_machines = trouble(&mut self.random, self.setting.of_machines).of_machines();
+        let joins = trouble(&mut self.random, &[]).joins();
         let begun = pinion_runtime::now();
         let enough = async {
             while begun.elapsed() < self.setting.lasts_min
@@ -107,7 +114,7 @@ impl Play<'_> {
             ends.set(true);
         };
         let watch = self.seen.watch(self.cluster, &ends);
-        futures_util::join!(of_stores, of_links, of_machines, enough, watch);
+        futures_util::join!(of_stores, of_links, of_machines, joins, enough, watch);
         self.session.stopped.set(true);
         futures_util::future::join_all(callers).await;
     }
@@ -142,8 +149,12 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
     let cores: Vec<u16> = (0..stores)
         .map(|_| u16::try_from(1 + random.below(setting.cores_max)).expect("a store has few cores"))
         .collect();
-    let cluster = Cluster::start(simulation, &cores);
+    let mut cluster = Cluster::start(simulation, &cores);
     cluster.wait_for_voters(3);
+    let joins = setting.joins && stores < STORES_MAX && random.below(2) == 0;
+    if joins {
+        cluster.expect_store();
+    }
     let clients = simulation.add_host("clients");
     let mut play = Play {
         setting,
@@ -165,6 +176,9 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
         cluster.end_life(place);
     }
     reached.add("seeds", 1);
+    if setting.joins {
+        reached.add("stores that joined meanwhile", u64::from(joins));
+    }
     reached.add(SIMULATED, simulation.elapsed().saturating_sub(before).as_secs());
     reached.add("restarts", cluster.stores.iter().map(|store| store.lives() - 1).sum());
     reached.add_faults(&play.counts);

@@ -57,6 +57,7 @@ fn play(name: &str, row: &Row) -> Coverage {
         },
         of_machines: &[],
         wishes: Wishes { splits: row.splits, transfers: row.changes, changes: row.changes },
+        joins: false,
     };
     seeds::play(name, FEW, MANY, |seed| play_as(&setting, seed).0)
 }

@@ -28,8 +28,11 @@ impl Coverage {
     }
 
     pub(super) fn add_faults(&mut self, counts: &Counts) {
-        for (fault, count) in Fault::ALL.iter().zip(&counts.0) {
+        for (fault, count) in Fault::ALL.iter().zip(&counts.came) {
             self.add(format!("fault: {fault:?}"), count.get());
+        }
+        for fault in Fault::TO_MEET {
+            self.add(format!("fault: {fault:?}, met"), counts.met[fault as usize].get());
         }
     }
 
@@ -46,6 +49,7 @@ impl Coverage {
         self.add("asked: peers added", done.added.get());
         self.add("asked: peers removed", done.removed.get());
         self.add("asked: peers moved", done.moved.get());
+        self.add("asked: several peers replaced at once", done.replaced.get());
     }
 
     pub(super) fn add_seen(&mut self, seen: &Seen) {

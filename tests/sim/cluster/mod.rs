@@ -3,7 +3,7 @@
 //! - [`campaign`]: one seed, from the first store to the verdict;
 //! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members;
 //! - `stores`: the cluster itself, its starts and restarts;
-//! - `trouble`: what befalls stores, links, disks and clocks; `administrator`: what is asked of the regions meanwhile;
+//! - `trouble`: what befalls stores, links and clocks; `disks`: what befalls disks; `administrator`: what is asked of the regions meanwhile;
 //! - `clients`: who reads and writes, and remembers what came back; `route`: how a client finds a region's leader;
 //! - `observer`: what must hold at every moment; `convergence`: what must hold soon after all trouble has ended;
 //! - `coverage`: whether everything that is to be shown has happened at all.
@@ -14,6 +14,7 @@ mod clients;
 mod convergence;
 mod course;
 mod coverage;
+mod disks;
 mod growth;
 mod members;
 mod observer;

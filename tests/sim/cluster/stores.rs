@@ -12,6 +12,9 @@ use std::time::Duration;
 /// How long a store may take to start again.
 const START_MAX: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How often a store tries to join, and what it rests in between.
+const JOIN_TRIES_MAX: usize = 300;
+const JOIN_RESTS: Duration = Duration::from_millis(200);
 
 /// Stores of a cluster with what they run on.
 pub(super) struct Cluster<'a> {
@@ -29,6 +32,8 @@ pub(super) struct Store {
     life: RefCell<Option<Life>>,
     /// How often it has started.
     lives: Cell<u64>,
+    /// Whether its disk fails: a core of it may stop, or not start.
+    pub(super) is_sick: Cell<bool>,
 }
 
 impl Store {
@@ -50,8 +55,17 @@ impl Store {
         self.lives.get()
     }
 
-    /// Why a core of it stopped, or did not start, if one did.
+    /// Why a core of it stopped, or did not start, if one did though no disk failed.
     pub(super) fn failure(&self) -> Option<String> {
+        self.trouble().filter(|_| !self.is_sick.get())
+    }
+
+    /// Whether a core of it stopped, or did not start.
+    pub(super) fn has_failed(&self) -> bool {
+        self.trouble().is_some()
+    }
+
+    fn trouble(&self) -> Option<String> {
         let life = self.life.borrow();
         let life = life.as_ref()?;
         life.refused().or_else(|| life.failures().pop())
@@ -90,7 +104,43 @@ impl<'a> Cluster<'a> {
             cores: Cell::new(cores),
             life: RefCell::new(Some(life)),
             lives: Cell::new(1),
+            is_sick: Cell::new(false),
         });
+    }
+
+    /// A host for one more store, which is to [join](Self::join) later. It is the last.
+    pub(super) fn expect_store(&mut self) {
+        let host = self.simulation.add_host(&format!("store-{}", self.stores.len() + 1));
+        let (cores, lives) = (Cell::new(1), Cell::new(0));
+        self.stores.push(Store { host, cores, life: RefCell::default(), lives, is_sick: Cell::new(false) });
+    }
+
+    /// How many stores have joined; the one that has not is the last.
+    pub(super) fn present(&self) -> usize {
+        self.stores.iter().filter(|store| store.lives() > 0).count()
+    }
+
+    /// Lets the store join that is expected, by whichever store answers, however often that takes.
+    pub(super) async fn join(&self, place: usize, cores: u16) {
+        let store = &self.stores[place];
+        store.cores.set(cores);
+        for member in (0..place).cycle().take(JOIN_TRIES_MAX) {
+            let (member, addresses) = (self.stores[member].host.address(PORT), addresses(&store.host, cores));
+            let founding = Founding::Join { member, addresses };
+            let life = Life::begin_with(&store.host, cores, &founding, self.replicas);
+            while !life.is_begun() && life.refused().is_none() {
+                pinion_runtime::sleep(LOOK_EVERY).await;
+            }
+            let Some(refused) = life.refused() else {
+                *store.life.borrow_mut() = Some(life);
+                return store.lives.set(1);
+            };
+            log::debug!("-- store {} does not join yet: {refused}", Store::id(place));
+            store.host.kill();
+            store.host.start();
+            pinion_runtime::sleep(JOIN_RESTS).await;
+        }
+        panic!("store {} does not join", Store::id(place));
     }
 
     /// Notes what a store's life has done, which has ended or is about to. A life in which a core failed, though no disk did, is a defect.
@@ -129,6 +179,9 @@ impl<'a> Cluster<'a> {
         *store.life.borrow_mut() = Some(life.clone());
         let begun = pinion_runtime::now();
         while store.host.is_up() && !life.is_begun() {
+            if store.is_sick.get() && life.refused().is_some() {
+                return;
+            }
             assert_eq!(life.refused(), None, "a core of store {} does not start", Store::id(place));
             assert!(begun.elapsed() < START_MAX, "store {} does not start in time", Store::id(place));
             pinion_runtime::sleep(LOOK_EVERY).await;

@@ -1,4 +1,5 @@
-//! What befalls a cluster: three sources of trouble, each with one fault at a time: for stores, for links, for disks and clocks.
+//! What befalls a cluster: three sources of trouble, each with one fault at a time: for stores and what their disks
+//! hold, for links, for clocks and how fast disks are; and a store that joins meanwhile.
 
 use super::stores::Cluster;
 use pinion_runtime::sim::Host;
@@ -16,6 +17,9 @@ pub(super) enum Fault {
     Kill,
     OtherCores,
     Pause,
+    DiskFails,
+    DiskFull,
+    BitFlip,
     OneWayCut,
     TwoWayCut,
     Partition,
@@ -28,12 +32,13 @@ pub(super) enum Fault {
 }
 
 use Fault::{
-    ClockDrift, HalfOpen, Kill, OneWayCut, OtherCores, Partition, Pause, PowerCut, PowerCutAtIo,
-    PowerCutInRecovery, PowerCutOfAll, Reset, SlowDisk, SlowNetwork, TwoWayCut, WallClockJump,
+    BitFlip, ClockDrift, DiskFails, DiskFull, HalfOpen, Kill, OneWayCut, OtherCores, Partition, Pause,
+    PowerCut, PowerCutAtIo, PowerCutInRecovery, PowerCutOfAll, Reset, SlowDisk, SlowNetwork, TwoWayCut,
+    WallClockJump,
 };
 
 impl Fault {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 19] = [
         PowerCut,
         PowerCutAtIo,
         PowerCutInRecovery,
@@ -41,6 +46,9 @@ impl Fault {
         Kill,
         OtherCores,
         Pause,
+        DiskFails,
+        DiskFull,
+        BitFlip,
         OneWayCut,
         TwoWayCut,
         Partition,
@@ -52,14 +60,28 @@ impl Fault {
         WallClockJump,
     ];
     /// What befalls stores.
-    pub(super) const OF_STORES: [Self; 7] =
-        [PowerCut, PowerCutAtIo, PowerCutInRecovery, PowerCutOfAll, Kill, OtherCores, Pause];
+    pub(super) const OF_STORES: [Self; 10] = [
+        PowerCut,
+        PowerCutAtIo,
+        PowerCutInRecovery,
+        PowerCutOfAll,
+        Kill,
+        OtherCores,
+        Pause,
+        DiskFails,
+        DiskFull,
+        BitFlip,
+    ];
+    /// What is of use only where the store meets it, which is counted besides.
+    pub(super) const TO_MEET: [Self; 3] = [DiskFails, DiskFull, BitFlip];
     /// What befalls links.
     pub(super) const OF_LINKS: [Self; 6] = [OneWayCut, TwoWayCut, Partition, HalfOpen, Reset, SlowNetwork];
-    /// What befalls disks and clocks.
+    /// What befalls clocks, and how fast disks are.
     pub(super) const OF_MACHINES: [Self; 3] = [SlowDisk, ClockDrift, WallClockJump];
 }
 
+/// When, at the latest, the store begins to join that is to come.
+const JOINS_WITHIN_US: u64 = 20_000_000;
 /// Cores of a store at most.
 pub(super) const CORES_MAX: u64 = 3;
 /// How long a fault lasts.
@@ -69,7 +91,7 @@ pub(super) const RESTS_MAX_US: std::ops::Range<u64> = 500_000..4_000_000;
 /// A pause is longer than any lease.
 const PAUSE_US: std::ops::Range<u64> = 700_000..4_000_000;
 /// Operations of a disk within which a power cut comes that waits for one.
-const CUT_WITHIN_IOS: u64 = 200;
+pub(super) const CUT_WITHIN_IOS: u64 = 200;
 /// How long such a cut is waited for.
 const CUT_WAIT: Duration = Duration::from_secs(3);
 /// What a clock may be off by, so that two differ by less than leases allow for.
@@ -78,19 +100,28 @@ const JUMP_SECONDS_MAX: u64 = 100_000;
 const USUAL_DISK: std::ops::Range<Duration> = Duration::from_micros(20)..Duration::from_micros(200);
 const USUAL_NETWORK: std::ops::Range<Duration> = Duration::from_micros(50)..Duration::from_micros(500);
 
-/// How often each fault has come, by its place in [`Fault::ALL`].
+/// How often each fault has come, by its place in [`Fault::ALL`], and how often a store has met it.
 #[derive(Default)]
-pub(super) struct Counts(pub(super) [Cell<u64>; Fault::ALL.len()]);
+pub(super) struct Counts {
+    pub(super) came: [Cell<u64>; Fault::ALL.len()],
+    pub(super) met: [Cell<u64>; Fault::ALL.len()],
+}
 
 impl Counts {
     fn add(&self, fault: Fault) {
-        let count = &self.0[fault as usize];
+        let count = &self.came[fault as usize];
+        count.set(count.get() + 1);
+    }
+
+    /// A store has met a fault that it might have missed.
+    pub(super) fn meet(&self, fault: Fault) {
+        let count = &self.met[fault as usize];
         count.set(count.get() + 1);
     }
 
     /// How many kinds have come.
     pub(super) fn kinds(&self) -> usize {
-        self.0.iter().filter(|count| count.get() > 0).count()
+        self.came.iter().filter(|count| count.get() > 0).count()
     }
 }
 
@@ -136,6 +167,16 @@ impl Trouble<'_> {
         }
     }
 
+    /// Lets the store that is to come join, in the midst of everything, if there is one.
+    pub(super) async fn joins(mut self) {
+        let place = self.cluster.present();
+        if place < self.cluster.stores.len() {
+            pinion_runtime::sleep(Duration::from_micros(self.random.below(JOINS_WITHIN_US))).await;
+            let cores = self.any_cores();
+            self.cluster.join(place, cores).await;
+        }
+    }
+
     /// Whether there is to be more.
     async fn rests(&mut self) -> bool {
         pinion_runtime::sleep(Duration::from_micros(self.random.below(self.rests_max_us))).await;
@@ -149,12 +190,12 @@ impl Trouble<'_> {
         fault
     }
 
-    async fn lasts(&mut self) {
+    pub(super) async fn lasts(&mut self) {
         pinion_runtime::sleep(between(&mut self.random, &LASTS_US)).await;
     }
 
     fn any_store(&mut self) -> usize {
-        self.random.index(self.cluster.stores.len())
+        self.random.index(self.cluster.present())
     }
 
     fn any_cores(&mut self) -> u16 {
@@ -177,9 +218,10 @@ impl Trouble<'_> {
                 self.wait_for_cut(place).await;
             }
             PowerCutOfAll => {
-                (0..cluster.stores.len()).for_each(|place| cluster.cut_power(place));
+                let present = cluster.present();
+                (0..present).for_each(|place| cluster.cut_power(place));
                 self.lasts().await;
-                let restarts = cluster.stores.iter().enumerate();
+                let restarts = cluster.stores[..present].iter().enumerate();
                 let restarts = restarts.map(|(place, store)| cluster.restart(place, store.cores.get()));
                 futures_util::future::join_all(restarts).await;
                 return;
@@ -194,6 +236,9 @@ impl Trouble<'_> {
                 store.host.resume();
                 return;
             }
+            DiskFails => return self.fail_disk(place).await,
+            DiskFull => return self.fill_disk(place).await,
+            BitFlip => return self.flip_bit(place).await,
             _ => cluster.cut_power(place),
         }
         self.lasts().await;
