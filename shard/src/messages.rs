@@ -193,13 +193,14 @@ impl Shard {
         self.0.in_transition.borrow_mut().insert(region);
         self.remove_peer(region);
         let tombstone = Tombstone { region, peer: own, generation: peer.generation() };
-        self.bury(tombstone);
         peer.abandon(true);
         let (shard, peer) = (self.clone(), peer.clone());
         pinion_runtime::spawn(async move {
             while peer.is_applying() || peer.is_installing() {
                 pinion_runtime::sleep(APPLYING_WAIT).await;
             }
+            // Not while a split is being applied: the route keeps messages from making the child that the split is about to make.
+            shard.bury(tombstone);
             match shard.0.engine.remove_region(region, tombstone.encode()).await {
                 Ok(()) => {
                     shard.0.in_transition.borrow_mut().remove(&region);

@@ -21,6 +21,8 @@ pub struct PeerState {
     pub is_blank: bool,
     /// Whether its configuration is joint.
     pub is_joint: bool,
+    /// Whether an entry is being applied that takes its time.
+    pub is_applying: bool,
     /// Whether a snapshot is about to take the place of its tree.
     pub is_installing: bool,
     /// Its term.
@@ -42,6 +44,7 @@ pub fn peers(shard: &Shard) -> Vec<PeerState> {
         serves: peer.serves(),
         is_blank: peer.is_blank(),
         is_joint: peer.is_joint(),
+        is_applying: peer.is_applying(),
         is_installing: peer.is_installing(),
         term: peer.term(),
         applied: peer.applied().0,

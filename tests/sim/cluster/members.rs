@@ -4,12 +4,12 @@
 //! alone.
 
 use super::stores::Store;
-use super::stories::{FAMILY, LOOK_EVERY, STORES, Story, WITHIN, tell_of};
+use super::stories::{FAMILY, LOOK_EVERY, STORES, Story, WITHIN, region_of, tell_of};
 use pinion_capnp::client::ClientError;
 use pinion_capnp::{
     Context, PeerChange, PeerChangeKind, RawCall, RawReply, RawRequest, ReadFrom, RegionInfo,
 };
-use pinion_shard::testing;
+use pinion_shard::testing::{self, PeerState};
 use pinion_types::{Peer, PeerRole, Region, StoreId};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -99,6 +99,20 @@ impl Story<'_> {
             (!has_peer && !has_files).then_some(())
         })
         .await;
+    }
+
+    /// Waits until a store's peer is in a state that passes soon.
+    async fn meet(&self, place: usize, is_so: impl Fn(&PeerState) -> bool) {
+        let begun = pinion_runtime::now();
+        loop {
+            let shards = self.cluster.stores[place].shards();
+            let mut peers = shards.iter().flat_map(testing::peers);
+            if peers.any(|peer| peer.region.id == self.region && is_so(&peer)) {
+                return;
+            }
+            assert!(begun.elapsed() < 4 * WITHIN, "the peer comes to that state in time");
+            pinion_runtime::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Snapshots that a store's regions have begun with, or gone on from.
@@ -217,21 +231,44 @@ fn a_peer_that_is_removed_while_it_installs_a_snapshot_goes() {
         }
         story.cluster.stores[lone].host.set_io_latency(SLOW_DISK);
         story.cluster.simulation.heal_all();
-        let begun = pinion_runtime::now();
-        loop {
-            let shards = story.cluster.stores[lone].shards();
-            let mut peers = shards.iter().flat_map(testing::peers);
-            if peers.any(|peer| peer.region.id == story.region && peer.is_installing) {
-                break;
-            }
-            assert!(begun.elapsed() < 4 * WITHIN, "a snapshot comes in time");
-            pinion_runtime::sleep(Duration::from_millis(1)).await;
-        }
+        story.meet(lone, |peer| peer.is_installing).await;
         story.remove(lone).await;
         story.cluster.stores[lone].host.set_io_latency(USUAL_DISK);
         story.demand_nothing_on(lone).await;
         assert_eq!(story.cluster.stores[lone].failure(), None);
         story.add(lone).await;
         story.demand_on(lone, &[(b"k1", &[b'v'; 1000])]).await;
+    });
+}
+
+#[test]
+fn a_peer_that_is_removed_while_it_splits_leaves_the_other_half_behind() {
+    tell(async |story| {
+        story.lead_from(1).await;
+        for number in 0..300 {
+            story.put(format!("k{number}").as_bytes(), &[b'v'; 1000]).await;
+        }
+        let slow = 0;
+        let store = &story.cluster.stores[slow];
+        store.host.set_io_latency(SLOW_DISK);
+        story.ask("a split", async |client| client.split(&[b"k2".to_vec()]).await).await;
+        story.meet(slow, |peer| peer.is_applying).await;
+        story.remove(slow).await;
+        // Meanwhile the new region's leader writes to all its members.
+        let right = story.wait_for("the right half", || region_of(story.cluster, b"k299")).await;
+        assert_ne!(right, story.region);
+        story
+            .wait_for("the right half stays on the store", || {
+                assert_eq!(store.failure(), None);
+                let shards = store.shards();
+                let mut peers = shards.iter().flat_map(testing::peers);
+                peers.any(|peer| peer.region.id == right && !peer.is_blank).then_some(())
+            })
+            .await;
+        store.host.set_io_latency(USUAL_DISK);
+        story.demand_nothing_on(slow).await;
+        assert_eq!(store.failure(), None);
+        let half = Story { region: right, ..story };
+        half.demand_on(slow, &[(b"k299", &[b'v'; 1000])]).await;
     });
 }

@@ -51,7 +51,7 @@ pub(super) fn tell_of(
 }
 
 /// The region that a leader has a key in.
-fn region_of(cluster: &Cluster<'_>, key: &[u8]) -> Option<RegionId> {
+pub(super) fn region_of(cluster: &Cluster<'_>, key: &[u8]) -> Option<RegionId> {
     let stored = Zone::Raw.stored(key);
     let mut peers = cluster.stores.iter().flat_map(Store::shards).flat_map(|shard| testing::peers(&shard));
     peers.find(|peer| peer.serves && peer.region.contains(&stored)).map(|peer| peer.region.id)
