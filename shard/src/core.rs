@@ -211,10 +211,14 @@ impl Shard {
         self.0.failure.borrow().clone()
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.failure.borrow().is_some()
+    }
+
     /// Turns for ever; ends when the core is stopped or has failed.
     pub(crate) async fn run(self) {
         pinion_runtime::spawn(self.clone().await_writes());
-        while !self.0.stopping.get() {
+        while !self.0.stopping.get() && !self.has_failed() {
             self.0.work.wait().await;
             // What could not be written yet need not be collected yet: what comes meanwhile shares its entries.
             self.0.engine.log().wait_for_place().await;
@@ -291,9 +295,10 @@ impl Shard {
         }
     }
 
-    /// Gives a turn's records to the log, in one append if they fit; when they are durable the peers go on.
+    /// Gives a turn's records to the log, in one append if they fit; when they are durable the peers go on. The log of a core that has failed gets
+    /// nothing more: it may lack what comes before.
     pub(crate) fn persist(&self, parts: Vec<(Rc<Peer>, Persist)>) {
-        if parts.is_empty() {
+        if parts.is_empty() || self.has_failed() {
             return;
         }
         let mut records = Vec::new();
@@ -302,16 +307,21 @@ impl Shard {
         }
         let must_sync = parts.iter().any(|(_, persist)| persist.must_sync());
         let durability = if must_sync { Durability::Sync } else { Durability::Buffered };
-        let log = self.0.engine.log();
         let mut ticket = None;
-        if !records.is_empty() {
-            for append in in_appends(records, log.append_bytes_max()) {
-                // What follows a part that was refused must not be there without it. The log makes durable in order: the last speaks for all.
-                if ticket.as_ref().is_some_and(Ticket::is_refused) {
-                    break;
-                }
-                ticket = Some(log.append(&append, durability));
+        let mut refused = None;
+        let bytes_max = self.0.engine.log().append_bytes_max();
+        let appends = if records.is_empty() { Vec::new() } else { in_appends(records, bytes_max) };
+        for append in appends {
+            let mut part = self.0.engine.log().append(&append, durability);
+            refused = part.refusal();
+            if refused.is_some() {
+                break;
             }
+            // The log makes durable in order: the last speaks for all.
+            ticket = Some(part);
+        }
+        if let Some(refused) = refused {
+            return self.fail(&refused.into());
         }
         let must_wait = must_sync && ticket.is_some();
         if !must_wait && self.0.writes.borrow().is_empty() {
@@ -362,7 +372,8 @@ impl Shard {
 
     /// Applies a peer's committed entries. An entry that must wait for the disk goes on in a task of its own.
     pub(crate) fn apply(&self, peer: &Rc<Peer>) {
-        if peer.is_gone() || peer.is_installing() {
+        // What the log was not given must not be in a tree either.
+        if peer.is_gone() || peer.is_installing() || self.has_failed() {
             return;
         }
         match peer.apply_queued() {

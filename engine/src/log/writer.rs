@@ -64,17 +64,20 @@ impl Ticket {
         Self(Inside::Done)
     }
 
-    /// Whether nothing of it was taken; the ticket's error says why.
-    pub fn is_refused(&self) -> bool {
-        matches!(self.0, Inside::Refused(_))
-    }
-
     pub(super) fn refused(error: Error) -> Self {
         Self(Inside::Refused(Some(error)))
     }
 
     pub(super) fn waiting(group: Handle) -> Self {
         Self(Inside::Waiting(group.0))
+    }
+
+    /// Why the append was refused, if it was: then nothing of it was taken, and of the entries of its streams the next would leave a hole.
+    pub fn refusal(&mut self) -> Option<Error> {
+        match &mut self.0 {
+            Inside::Refused(error) => error.take(),
+            Inside::Done | Inside::Waiting(_) => None,
+        }
     }
 }
 

@@ -272,3 +272,31 @@ fn a_peer_that_is_removed_while_it_splits_leaves_the_other_half_behind() {
         half.demand_on(slow, &[(b"k299", &[b'v'; 1000])]).await;
     });
 }
+
+#[test]
+fn a_core_whose_log_had_no_room_takes_nothing_more_when_there_is_room_again() {
+    tell(async |story| {
+        story.lead_from(1).await;
+        let full = 0;
+        let store = &story.cluster.stores[full];
+        store.is_sick.set(true);
+        store.host.set_disk_size(Some(store.host.disk_used()));
+        let value = [b'v'; 4000];
+        let mut number = 0;
+        while !store.has_failed() {
+            story.put(format!("k{number}").as_bytes(), &value).await;
+            number += 1;
+            assert!(number < 3000, "a log without room stops its core");
+        }
+        store.host.set_disk_size(None);
+        for number in number..number + 50 {
+            story.put(format!("k{number}").as_bytes(), &value).await;
+        }
+        // It has what it acknowledged, and gets what it missed.
+        story.cluster.cut_power(full);
+        store.is_sick.set(false);
+        story.cluster.restart(full, 1).await;
+        let last = format!("k{}", number + 49);
+        story.demand_on(full, &[(b"k0", &value), (last.as_bytes(), &value)]).await;
+    });
+}
