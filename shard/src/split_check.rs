@@ -23,7 +23,7 @@ use std::time::Duration;
 /// How often regions are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a region is left alone that could not be parted: one of few and giant keys, say.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_mins(1);
 /// Each half has at least one part in so many of the bytes; a split that leaves less is none.
 const PARTS_MAX: u64 = 8;
 

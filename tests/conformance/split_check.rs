@@ -83,7 +83,7 @@ fn what_is_written_over_and_over_is_not_split() {
 fn a_region_of_one_giant_key_is_left_alone() {
     let small = ShardLimits { region_split_bytes: SPLIT_BYTES, ..limits() };
     with_store_of(small, async |store| {
-        store.put(FAMILY, b"giant", &[b'v'; 60 << 10]).await;
+        store.put(FAMILY, b"giant", &vec![b'v'; 60 << 10]).await;
         seconds(10).await;
         let flushes = store.shard.engine().statistics().flushes;
         seconds(50).await;

@@ -61,7 +61,7 @@ pub fn inseparable(stored: &[u8]) -> Option<Range<Vec<u8>>> {
         return Some(stored.to_vec()..[stored, &[0]].concat());
     }
     let versioned = Zone::Transactional.caller_key(stored)?;
-    let start = stored[..1 + memcomparable::encoded_len(versioned)?].to_vec();
+    let start = stored[..=memcomparable::encoded_len(versioned)?].to_vec();
     let mut end = start.clone();
     // The marker at the end of the encoded key is never the highest byte.
     *end.last_mut()? += 1;
