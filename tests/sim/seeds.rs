@@ -23,7 +23,8 @@ impl log::Log for Printer {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("{} {}", record.level(), record.args());
+        let place = pinion_runtime::sim::whereabouts().unwrap_or_default();
+        eprintln!("{place} {} {}", record.level(), record.args());
     }
 
     fn flush(&self) {}

@@ -443,6 +443,30 @@ impl Reading {
     }
 }
 
+/// Drops the entries that a later one of their stream took the place of, itself or by standing before them. Of those some may be gone with
+/// their segments: the hole that is left would look as if all before it had been released.
+fn without_superseded(records: Vec<(ReadRecord, u64)>) -> Vec<(ReadRecord, u64)> {
+    let mut kept = Vec::with_capacity(records.len());
+    // The lowest position among the entries of the same stream that come later.
+    let mut lowest: Option<(RegionId, LogIndex)> = None;
+    for (record, group) in records.into_iter().rev() {
+        match record.body {
+            ReadBody::Entry { index, .. } => {
+                if lowest.is_some_and(|(stream, later)| stream == record.stream && later <= index) {
+                    continue;
+                }
+                lowest = Some((record.stream, index));
+            }
+            // What came before is void anyway, and says nothing of what comes behind.
+            ReadBody::Adopt { .. } | ReadBody::Remove => lowest = None,
+            _ => {}
+        }
+        kept.push((record, group));
+    }
+    kept.reverse();
+    kept
+}
+
 impl State {
     /// Takes in the records of all groups, by stream and sequence.
     fn replay(&mut self, groups: Vec<(usize, FoundGroup)>) {
@@ -453,7 +477,7 @@ impl State {
         // A record that was written again counts where it stands last: the place that is kept longest.
         records.sort_by_key(|(record, group)| (record.stream, record.sequence, std::cmp::Reverse(*group)));
         records.dedup_by_key(|(record, _)| (record.stream, record.sequence));
-        for (record, group) in records {
+        for (record, group) in without_superseded(records) {
             self.replay_record(record, group);
         }
     }

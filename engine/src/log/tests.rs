@@ -110,6 +110,43 @@ fn an_entry_takes_the_place_of_what_was_there_and_behind_it() {
 }
 
 #[test]
+fn entries_before_a_conflict_outlive_the_segment_with_what_it_replaced() {
+    run("replaced", async |directory| {
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        append(&log, 1, b"one").await;
+        append(&log, 2, b"two").await;
+        // The second of these stands in the second segment.
+        for index in 3..=5 {
+            append(&log, index, &[7; 25_000]).await;
+        }
+        let payload = Bytes::from_static(b"new");
+        log.append(&[entry(3, 2, &payload)], Durability::Sync).await.unwrap();
+        // The first segment goes; what it has of the stream is written again, but not what was replaced.
+        log.release(RegionId(1), Released { entries_through: LogIndex(0), edits_through: 0 });
+        log.settle().await;
+        log.append(&[entry(4, 2, &payload)], Durability::Sync).await.unwrap();
+        // Its file becomes another segment's.
+        let large = Bytes::from(vec![8; 25_000]);
+        for index in 1..=2 {
+            let stream = RegionId(9);
+            let other =
+                Record::Entry { stream, index: LogIndex(index), term: Term(1), kind: 0, payload: &large };
+            log.append(&[other], Durability::Sync).await.unwrap();
+            log.settle().await;
+        }
+        let (reused, rewritten) = log.reuse();
+        assert!(reused >= 1 && rewritten >= 2, "{reused} segments, {rewritten} records");
+        log.close().await.unwrap();
+        drop(log);
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        assert_eq!(log.last_index(RegionId(1)), LogIndex(4));
+        for (index, payload) in [(1, "one"), (2, "two"), (3, "new"), (4, "new")] {
+            assert_eq!(read(&log, index).await, payload);
+        }
+    });
+}
+
+#[test]
 fn segments_are_used_again_and_what_is_needed_outlives_them() {
     run("recycle", async |directory| {
         let (mut log, _) = Log::open(&directory, config()).await.unwrap();

@@ -89,6 +89,14 @@ pub struct Simulation {
     _entered: Entered,
 }
 
+/// Where and when the running code is, for a line of a log: virtual time in seconds, the host's number, its life, and the core. `None` on the
+/// real machine.
+pub fn whereabouts() -> Option<String> {
+    let world::Here { world, place } = current()?;
+    let seconds = Duration::from_nanos(world.now()).as_secs_f64();
+    Some(format!("{seconds:.6} host {}.{} core {}", place.host, place.life, place.core))
+}
+
 impl Simulation {
     fn new(config: Config) -> Self {
         assert!(!is_simulated(), "there is no world within a world");
