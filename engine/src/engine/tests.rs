@@ -1,5 +1,6 @@
 //! Structural steps in the simulator: each is done whole or not at all, whatever operation of the disk the power is cut at.
 
+mod course;
 mod incoming;
 mod regions;
 mod snapshots;
