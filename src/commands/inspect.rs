@@ -8,10 +8,13 @@ use crate::cli::raw::Output;
 use crate::cli::server::{InspectArguments, InspectCommand};
 use crate::commands::region::bound;
 use crate::server::data_dir;
+use bytes::Bytes;
 use pinion_engine::log::{ReadBody, inspect};
 use pinion_engine::{ExaminedRegion, ExaminedStore, core_directory, examine};
+use pinion_shard::command::{self, Body, Command};
 use pinion_shard::identity::Identity;
 use pinion_shard::meta::Meta;
+use pinion_shard::structures::{Structures, Tombstone};
 use pinion_types::{CoreId, Region};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -87,17 +90,7 @@ fn overview(store: &ExaminedStore, printer: &mut Printer) {
     for (core, log) in &store.cores {
         match log {
             Ok(log) => {
-                if let Some(identity) = log.recovered.structures.first() {
-                    match Identity::decode(identity.clone()) {
-                        Ok(Identity { cluster, store, .. }) => {
-                            printer.line(
-                                "store",
-                                &[("id", store.0.into()), ("cluster", format!("{cluster:016x}").into())],
-                            );
-                        }
-                        Err(error) => printer.damage("identity", &error),
-                    }
-                }
+                own(&log.recovered.structures, printer);
                 let fields = [
                     ("id", core.0.into()),
                     ("segments", log.segments.into()),
@@ -131,6 +124,20 @@ fn overview(store: &ExaminedStore, printer: &mut Printer) {
             }
             Err(error) => printer.damage(&format!("region {id}"), error),
         }
+    }
+}
+
+/// Who the store is, and which peers it must never have again, as far as a core's log says.
+fn own(structures: &[Bytes], printer: &mut Printer) {
+    let structures = match Structures::decode(structures) {
+        Ok(structures) => structures,
+        Err(error) => return printer.damage("identity", &error),
+    };
+    if let Some(Identity { cluster, store, .. }) = structures.identity {
+        printer.line("store", &[("id", store.0.into()), ("cluster", format!("{cluster:016x}").into())]);
+    }
+    for Tombstone { region, peer, .. } in structures.tombstones {
+        printer.line("tombstone", &[("region", region.0.into()), ("peer", peer.0.into())]);
     }
 }
 
@@ -171,8 +178,9 @@ fn log_group(core: CoreId, group: &pinion_engine::log::GroupSummary, printer: &m
     printer.line("group", &fields);
     for record in records {
         let what = match &record.body {
-            ReadBody::Entry { index, term, kind, len, .. } => {
-                format!("entry {index} of term {term}, kind {kind}, {len} bytes")
+            ReadBody::Entry { index, term, kind, offset, len } => {
+                let payload = group.body.slice(*offset..offset + len);
+                format!("entry {index} of term {term}, {}, {len} bytes", said(*kind, &payload))
             }
             ReadBody::HardState { term, vote, commit } => {
                 format!("term {term}, vote {vote}, commit {commit}")
@@ -186,6 +194,28 @@ fn log_group(core: CoreId, group: &pinion_engine::log::GroupSummary, printer: &m
         let fields =
             [("region", record.stream.0.into()), ("sequence", record.sequence.into()), ("what", what.into())];
         printer.line("record", &fields);
+    }
+}
+
+/// What an entry says, in a word.
+fn said(kind: u8, payload: &Bytes) -> String {
+    match kind {
+        _ if payload.is_empty() => "empty".to_owned(),
+        0 => match command::decode(payload) {
+            Ok((_, Body::Commands(commands))) => {
+                let conditional = |command: &&Command| matches!(command, Command::CompareAndSwap(_));
+                match commands.iter().filter(conditional).count() {
+                    0 => "writes".to_owned(),
+                    count if count == commands.len() => "swaps".to_owned(),
+                    _ => "writes and swaps".to_owned(),
+                }
+            }
+            Ok((_, Body::Split(_))) => "split".to_owned(),
+            Ok((_, Body::Compact(..))) => "compaction".to_owned(),
+            Err(error) => format!("unreadable ({error})"),
+        },
+        1 | 2 => "change of members".to_owned(),
+        _ => format!("unknown kind {kind}"),
     }
 }
 

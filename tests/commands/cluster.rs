@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const FAMILY: ColumnFamily = ColumnFamily::Default;
 
 /// Three stores; every region has a voter on each.
-fn three(home: &Path) -> Vec<Server> {
+pub(crate) fn three(home: &Path) -> Vec<Server> {
     let mut servers = vec![Server::start(&home.join("1"), &[])];
     for number in 2..=3 {
         let joins = ["--join", &servers[0].address.clone()];
@@ -21,7 +21,7 @@ fn three(home: &Path) -> Vec<Server> {
     servers
 }
 
-fn wait_until(address: &str, holds: impl Fn(&serde_json::Value) -> bool) {
+pub(crate) fn wait_until(address: &str, holds: impl Fn(&serde_json::Value) -> bool) {
     let mut said = String::new();
     for _ in 0..200 {
         let output = run(&["cluster", "--connect", address, "--output", "json", "status"]);
@@ -34,13 +34,13 @@ fn wait_until(address: &str, holds: impl Fn(&serde_json::Value) -> bool) {
     panic!("it does not come to that: {said}");
 }
 
-fn cluster(server: &Server, command: &str) -> std::process::Output {
+pub(crate) fn cluster(server: &Server, command: &str) -> std::process::Output {
     let words: Vec<&str> = command.split(' ').collect();
     run(&[&["cluster", "--connect", &server.address], &words[..]].concat())
 }
 
 /// The region of a key, as JSON.
-fn region(server: &Server, key: &str) -> serde_json::Value {
+pub(crate) fn region(server: &Server, key: &str) -> serde_json::Value {
     let output = cluster(server, &format!("region {key} --output json"));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
 }

@@ -4,6 +4,7 @@ use super::format::{
     BLOCK, GroupHeader, ReadRecord, SegmentHeader, decode_records, group_bytes, segment_number,
 };
 use crate::Error;
+use bytes::Bytes;
 use pinion_runtime::fs;
 use std::path::Path;
 
@@ -31,6 +32,8 @@ pub struct GroupSummary {
     pub durable_through: u64,
     /// Its records, or what is wrong with them.
     pub records: Result<Vec<ReadRecord>, &'static str>,
+    /// What its entries' offsets point into.
+    pub body: Bytes,
 }
 
 /// The segments of the log in `directory`, by number.
@@ -39,7 +42,7 @@ pub async fn inspect(directory: &Path) -> Result<Vec<SegmentSummary>, Error> {
     for entry in fs::read_dir(directory).await.map_err(|source| Error::io(directory, source))? {
         let Some(number) = segment_number(&entry.name) else { continue };
         let path = directory.join(&entry.name);
-        let bytes = fs::read(&path).await.map_err(|source| Error::io(&path, source))?;
+        let bytes = Bytes::from(fs::read(&path).await.map_err(|source| Error::io(&path, source))?);
         let header = SegmentHeader::decode(&bytes).ok().filter(|header| header.number == number);
         let groups = header.map_or_else(Vec::new, |header| groups_of(&bytes, &header));
         let header = header.map(|header| (header.epoch, header.first_group));
@@ -49,7 +52,7 @@ pub async fn inspect(directory: &Path) -> Result<Vec<SegmentSummary>, Error> {
     Ok(segments)
 }
 
-fn groups_of(bytes: &[u8], segment: &SegmentHeader) -> Vec<GroupSummary> {
+fn groups_of(bytes: &Bytes, segment: &SegmentHeader) -> Vec<GroupSummary> {
     let mut groups = Vec::new();
     let mut offset = BLOCK;
     while offset < bytes.len() {
@@ -61,6 +64,7 @@ fn groups_of(bytes: &[u8], segment: &SegmentHeader) -> Vec<GroupSummary> {
                     number: header.number,
                     durable_through: header.durable_through,
                     records: decode_records(body),
+                    body: bytes.slice_ref(body),
                 });
                 offset += group_bytes(header.body_len as usize);
             }
