@@ -8,6 +8,7 @@ mod client;
 mod cluster;
 mod damage;
 mod demo;
+mod fixtures;
 mod full_disk;
 mod inspect;
 mod process;

@@ -16,10 +16,21 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on `directory` and waits until it is ready.
     pub(crate) fn start(directory: &Path, more: &[&str]) -> Self {
-        let mut child = server(directory, "127.0.0.1:0", more).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_at(directory, "127.0.0.1:0", more)
+    }
+
+    /// The same at an address.
+    pub(crate) fn start_at(directory: &Path, listen: &str, more: &[&str]) -> Self {
+        Self::begin(server(directory, listen, more))
+    }
+
+    /// Runs a server's command and waits until it is ready.
+    pub(crate) fn begin(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let address = ready.trim().rsplit_once("listen=").expect(&ready).1.to_owned();
+        let addresses = ready.trim().rsplit_once("listen=").expect(&ready).1;
+        let address = addresses.split(',').next().unwrap().to_owned();
         Self { child, address }
     }
 

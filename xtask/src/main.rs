@@ -8,6 +8,7 @@ mod campaign;
 mod check;
 mod codegen;
 mod etcd;
+mod fixture;
 mod fuzz;
 mod hygiene;
 mod memory;
@@ -51,6 +52,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Make data directories as this version writes them, for later versions to open
+    Fixture(fixture::FixtureArguments),
     /// Run the simulator over a range of seeds
     Sim(test::SimArguments),
     /// Play random trouble to groups of the consensus core, and judge every step
@@ -93,6 +96,7 @@ fn run(task: Task) -> Result<()> {
         Task::Check => check::run(),
         Task::Test { arguments } => test::workspace(&arguments),
         Task::Codegen { check } => codegen::run(check),
+        Task::Fixture(arguments) => fixture::make(&arguments),
         Task::Sim(arguments) => test::sim(&arguments),
         Task::Explore(arguments) => test::explore(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
