@@ -163,6 +163,12 @@ fn regions_are_listed_split_and_checked() {
         assert_eq!(client.info().await.unwrap().cluster, 7);
         let made = client.split(&[b"m".to_vec()]).await.unwrap();
         assert_eq!(made.len(), 2);
+        let long = vec![b'n'; Limits::default().request.key_bytes_max + 1];
+        let refused = client.split(&[b"n".to_vec(), long]).await.unwrap_err();
+        assert!(
+            matches!(refused, ClientError::Refused(WireError::TooLarge { limit: 4096, got: 4097, .. })),
+            "{refused}"
+        );
         let page = client.regions(b"", 0).await.unwrap();
         assert_eq!((page.regions.len(), page.resume), (2, None));
         assert_eq!(client.regions(b"", 1).await.unwrap().resume, Some(b"rm".to_vec()));

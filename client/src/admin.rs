@@ -84,7 +84,8 @@ impl Cluster {
         }
     }
 
-    /// Splits regions at raw keys. The regions made and changed, in order of their keys.
+    /// Splits regions at raw keys, one region after the other in order of their keys, each at all of its keys or not at all: what was split before
+    /// a refusal stays so. The regions made and changed, in order of their keys.
     pub async fn split(&self, keys: &[Vec<u8>]) -> Result<Vec<RegionInfo>, Error> {
         let mut retry = Retry::new(self.options.call_timeout);
         let mut rest: Vec<Vec<u8>> = keys.to_vec();

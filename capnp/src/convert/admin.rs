@@ -2,11 +2,12 @@
 
 use super::refusal::{read_error, write_error};
 use super::region::{read_peer, read_region, write_peer, write_region};
+use super::request::too_large;
 use super::{DecodeError, list_length, read_addresses, text, write_addresses};
 use crate::generated::admin_capnp as schema;
 use crate::{
-    JoinRequest, Joined, PeerChange, PeerChangeKind, RegionInfo, RegionPage, StoreInfo, StoreRecord,
-    WireError,
+    JoinRequest, Joined, PeerChange, PeerChangeKind, RegionInfo, RegionPage, RequestLimits, StoreInfo,
+    StoreRecord, WireError,
 };
 use capnp::struct_list;
 use pinion_types::{CoreId, LogIndex, PeerId, RegionId, StoreId, Term};
@@ -33,6 +34,7 @@ pub(crate) fn read_regions_request(
 
 pub(crate) fn read_split_request(
     reader: schema::split_request::Reader<'_>,
+    limits: &RequestLimits,
 ) -> Result<Vec<Vec<u8>>, DecodeError> {
     let keys = reader.get_keys()?;
     if keys.is_empty() {
@@ -49,6 +51,9 @@ pub(crate) fn read_split_request(
     keys.iter()
         .map(|key| match key? {
             [] => Err(WireError::invalid("the key is empty").into()),
+            key if key.len() > limits.key_bytes_max => {
+                Err(too_large("a key's bytes", limits.key_bytes_max, key.len()).into())
+            }
             key => Ok(key.to_vec()),
         })
         .collect()

@@ -231,7 +231,7 @@ impl Check<'_> {
     }
 }
 
-fn too_large(what: &str, limit: usize, got: usize) -> WireError {
+pub(super) fn too_large(what: &str, limit: usize, got: usize) -> WireError {
     WireError::TooLarge { what: what.into(), limit: limit as u64, got: got as u64 }
 }
 

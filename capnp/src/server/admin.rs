@@ -11,7 +11,8 @@ use crate::convert::answer::write_done;
 use crate::convert::method::AdminMethod;
 use crate::generated::admin_capnp as schema;
 use crate::{
-    AdminService, JoinRequest, Joined, PeerChange, RegionInfo, RegionPage, StoreInfo, StoreRecord, WireError,
+    AdminService, JoinRequest, Joined, PeerChange, RegionInfo, RegionPage, RequestLimits, StoreInfo,
+    StoreRecord, WireError,
 };
 use capnp::any_pointer;
 use pinion_types::{RegionId, StoreId};
@@ -43,13 +44,17 @@ pub(super) enum AdminReply {
 
 impl AdminTask {
     /// Reads a call's parameters.
-    pub(super) fn read(method: AdminMethod, params: any_pointer::Reader<'_>) -> Result<Task, DecodeError> {
+    pub(super) fn read(
+        method: AdminMethod,
+        params: any_pointer::Reader<'_>,
+        limits: &RequestLimits,
+    ) -> Result<Task, DecodeError> {
         Ok(Task::Admin(match method {
             AdminMethod::Regions => {
                 let (start, limit) = read_regions_request(params.get_as()?)?;
                 Self::Regions { start, limit }
             }
-            AdminMethod::Split => Self::Split { keys: read_split_request(params.get_as()?)? },
+            AdminMethod::Split => Self::Split { keys: read_split_request(params.get_as()?, limits)? },
             AdminMethod::Info => Self::Info,
             AdminMethod::Statistics => Self::Statistics,
             AdminMethod::Stores => Self::Stores,

@@ -184,7 +184,9 @@ where
             (Target::Loader(loader), Some(Method::LoaderDone)) => {
                 Task::LoadDone { loader: loader.clone(), turn: loader.turn() }
             }
-            (Target::Admin, Some(Method::Admin(method))) => AdminTask::read(method, params)?,
+            (Target::Admin, Some(Method::Admin(method))) => {
+                AdminTask::read(method, params, &self.limits.request)?
+            }
             _ => return Err(capnp::Error::unimplemented("the capability has no such method".into()).into()),
         };
         self.start(question.id, question.bytes, task);
