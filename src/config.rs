@@ -15,6 +15,9 @@ pub(crate) const MEMORY_PER_CORE_MIN: Size = Size(64 << 20);
 pub(crate) const REPLICAS_MAX: usize = 7;
 /// Cores that a store may have.
 pub(crate) const CORES_MAX: usize = 256;
+/// Bytes that a key may be allowed to have: with what stands before and behind it, and encoded for transactions, a table must take it.
+const KEY_MAX: u64 = 16 << 10;
+const _: () = assert!((KEY_MAX / 8 + 1) * 9 + 16 <= pinion_engine::table::KEY_LEN_MAX as u64);
 
 /// The settings of a store, as its TOML file holds them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,7 +127,7 @@ pub(crate) struct RegionSection {
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_field_names, reason = "bounds end in max")]
 pub(crate) struct LimitsSection {
-    /// Bytes of a key. Default 4K, at most 64K. Longer keys are refused.
+    /// Bytes of a key. Default 4K, at most 16K. Longer keys are refused.
     pub(crate) key_max: Size,
     /// Bytes of a value. Default 8M. Longer values are refused. At most a quarter of a log segment.
     pub(crate) value_max: Size,
@@ -406,8 +409,8 @@ impl Config {
             }
         };
         demand(
-            (1..=64 << 10).contains(&limits.key_max.0),
-            format!("limits.key_max is {}: 1 to 64K", limits.key_max),
+            (1..=KEY_MAX).contains(&limits.key_max.0),
+            format!("limits.key_max is {}: 1 to {}", limits.key_max, Size(KEY_MAX)),
         );
         demand(limits.value_max.0 >= 1, "limits.value_max is 0".to_owned());
         demand(
@@ -460,6 +463,10 @@ mod tests {
         assert!(problems[0].starts_with("region.split_size") && problems[1].starts_with("region.split_keys"));
         let region = RegionSection { split_size: Size(0), split_keys: 0 };
         assert_eq!(Config { cores: 1, region, ..Config::default() }.problems(), [""; 0]);
+        let limits = |key_max| LimitsSection { key_max: Size(key_max), ..LimitsSection::default() };
+        assert_eq!(Config { cores: 1, limits: limits(KEY_MAX), ..Config::default() }.problems(), [""; 0]);
+        let problems = Config { cores: 1, limits: limits(KEY_MAX + 1), ..Config::default() }.problems();
+        assert!(problems[0].starts_with("limits.key_max is 16385: 1 to 16K"), "{problems:?}");
         let config = Config { cores: 1, replicas: REPLICAS_MAX + 1, ..Config::default() };
         assert!(config.problems()[0].starts_with("replicas is 8"));
     }
