@@ -10,10 +10,15 @@ const FAMILY: ColumnFamily = ColumnFamily::Default;
 
 /// Three stores; every region has a voter on each.
 pub(crate) fn three(home: &Path) -> Vec<Server> {
-    let mut servers = vec![Server::start(&home.join("1"), &[])];
+    three_with(home, &[])
+}
+
+/// The same with more options for each.
+pub(crate) fn three_with(home: &Path, more: &[&str]) -> Vec<Server> {
+    let mut servers = vec![Server::start(&home.join("1"), more)];
     for number in 2..=3 {
         let joins = ["--join", &servers[0].address.clone()];
-        servers.push(Server::start(&home.join(number.to_string()), &joins));
+        servers.push(Server::start(&home.join(number.to_string()), &[&joins, more].concat()));
     }
     wait_until(&servers[0].address, |status| {
         status["stores"] == 3 && status["regions_with_few_voters"].as_array().is_some_and(Vec::is_empty)

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the processes and files are real")]
 
+mod bad_input;
 mod calls;
 mod client;
 mod cluster;
@@ -13,4 +14,5 @@ mod full_disk;
 mod inspect;
 mod process;
 mod sockets;
+mod split_check;
 mod start;
