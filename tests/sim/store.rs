@@ -45,9 +45,10 @@ fn options(core: CoreId) -> EngineOptions {
 /// Voters that a store's regions are given, where nothing else is said.
 pub(crate) const REPLICAS: usize = 3;
 
-fn limits(replicas: usize) -> ShardLimits {
+/// What a store accepts, where nothing else is said.
+pub(crate) fn limits() -> ShardLimits {
     ShardLimits {
-        replicas,
+        replicas: REPLICAS,
         admission: AdmissionLimits { calls_max: 1000, bytes_max: 16 << 20 },
         log_entries_max: 100,
         log_bytes_max: 256 << 10,
@@ -74,18 +75,18 @@ impl Life {
 
     /// Starts the cores of a store that joins the cluster of another, if it belongs to none.
     pub(crate) fn begin_as(host: &Host, cores: u16, founding: &Founding) -> Self {
-        Self::begin_with(host, cores, founding, REPLICAS)
+        Self::begin_with(host, cores, founding, limits())
     }
 
-    /// The same of a store that gives its regions so many voters.
-    pub(crate) fn begin_with(host: &Host, cores: u16, founding: &Founding, replicas: usize) -> Self {
+    /// The same of a store that accepts something else.
+    pub(crate) fn begin_with(host: &Host, cores: u16, founding: &Founding, limits: ShardLimits) -> Self {
         let started: Rc<RefCell<Vec<_>>> = Rc::default();
         for (core, port) in (0..cores).zip(ports(usize::from(cores))) {
             let (started, address) = (started.clone(), host.address(PORT + core));
             let (founding, listen) = (founding.clone(), addresses(host, cores));
             // Nobody waits for a core: it ends with the host.
             drop(host.spawn_core(CoreId(core), async move {
-                match start(CoreId(core), port, &founding, replicas).await {
+                match start(CoreId(core), port, &founding, limits).await {
                     Ok(shard) => {
                         shard.set_addresses(&listen);
                         accept(&shard, TcpListener::bind(address).unwrap(), &listen);
@@ -143,10 +144,15 @@ impl Life {
     }
 }
 
-async fn start(core: CoreId, port: CorePort, founding: &Founding, replicas: usize) -> Result<Shard, String> {
+async fn start(
+    core: CoreId,
+    port: CorePort,
+    founding: &Founding,
+    limits: ShardLimits,
+) -> Result<Shard, String> {
     // The server does this before its cores start.
     fs::create_dir_durably("/", "store").await.map_err(|error| error.to_string())?;
-    Shard::start(options(core), limits(replicas), port, founding).await.map_err(|error| error.to_string())
+    Shard::start(options(core), limits, port, founding).await.map_err(|error| error.to_string())
 }
 
 fn accept(shard: &Shard, listener: TcpListener, addresses: &[String]) {
@@ -172,7 +178,7 @@ pub(crate) struct Local(pub(crate) Shard);
 impl Local {
     /// Starts the only core of a store, on the host that this runs on.
     pub(crate) async fn start() -> Result<Self, String> {
-        Ok(Self(start(CoreId(0), ports(1).remove(0), &Founding::New, REPLICAS).await?))
+        Ok(Self(start(CoreId(0), ports(1).remove(0), &Founding::New, limits()).await?))
     }
 }
 

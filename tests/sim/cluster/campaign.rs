@@ -9,10 +9,11 @@ use super::route::Routes;
 use super::stores::Cluster;
 use super::trouble::{CORES_MAX, Counts, Fault, RESTS_MAX_US, Trouble};
 use super::{convergence, observer};
-use crate::store::PORT;
+use crate::store::{PORT, limits};
 use crate::{replay, seeds};
 use pinion_linearizability::{Limits, Verdict, check};
 use pinion_runtime::sim::{Config, Host, Simulation, run};
+use pinion_shard::ShardLimits;
 use pinion_types::CoreId;
 use pinion_workload::Random;
 use std::cell::Cell;
@@ -25,6 +26,8 @@ pub(super) struct Setting {
     pub(super) stores: std::ops::Range<u64>,
     pub(super) cores_max: u64,
     pub(super) callers: u32,
+    /// From which size on regions are split by themselves in every other seed; 0 for never.
+    pub(super) region_split_bytes: u64,
     /// What a seed takes at least.
     pub(super) lasts_min: Duration,
     pub(super) operations_min: u64,
@@ -42,6 +45,7 @@ const ALL: Setting = Setting {
     stores: 3..6,
     cores_max: CORES_MAX,
     callers: 10,
+    region_split_bytes: 24 << 10,
     lasts_min: Duration::from_secs(30),
     operations_min: 1000,
     kinds_min: 3,
@@ -149,7 +153,9 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
     let cores: Vec<u16> = (0..stores)
         .map(|_| u16::try_from(1 + random.below(setting.cores_max)).expect("a store has few cores"))
         .collect();
-    let mut cluster = Cluster::start(simulation, &cores);
+    let region_split_bytes = if seed.is_multiple_of(2) { setting.region_split_bytes } else { 0 };
+    let limits = ShardLimits { region_split_bytes, ..limits() };
+    let mut cluster = Cluster::start_with(simulation, &cores, limits);
     cluster.wait_for_voters(3);
     let joins = setting.joins && stores < STORES_MAX && random.below(2) == 0;
     if joins {
@@ -185,6 +191,9 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
     reached.add_clients(&play.session);
     reached.add_administrator(&play.done);
     reached.add_seen(&play.seen);
+    if setting.region_split_bytes > 0 {
+        reached.add("regions split because of their size", cluster.regions_split.get());
+    }
     cluster.done.borrow().iter().for_each(|done| reached.add_engine(done));
     reached
 }

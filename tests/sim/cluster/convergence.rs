@@ -13,7 +13,7 @@ use std::time::Duration;
 const CONVERGES_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The number of the core that a checker runs on, beside the store's own.
-const CHECKER: CoreId = CoreId(100);
+pub(super) const CHECKER: CoreId = CoreId(100);
 
 type Held = BTreeMap<RegionId, Vec<(StoreId, Shard, PeerState)>>;
 

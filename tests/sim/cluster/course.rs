@@ -45,6 +45,7 @@ fn play(name: &str, row: &Row) -> Coverage {
         stores: 5..6,
         cores_max: 1,
         callers: row.clients,
+        region_split_bytes: 0,
         lasts_min: Duration::from_secs(15),
         operations_min: 50 * u64::from(row.clients),
         kinds_min: usize::from(row.restarts) + usize::from(row.lossy) + usize::from(row.parted),

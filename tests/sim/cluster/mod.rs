@@ -2,6 +2,7 @@
 //!
 //! - [`campaign`]: one seed, from the first store to the verdict;
 //! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members;
+//! - `growth` and `split_check`: clusters that get stores, and data;
 //! - `stores`: the cluster itself, its starts and restarts;
 //! - `trouble`: what befalls stores, links and clocks; `disks`: what befalls disks; `administrator`: what is asked of the regions meanwhile;
 //! - `clients`: who reads and writes, and remembers what came back; `route`: how a client finds a region's leader;
@@ -19,6 +20,7 @@ mod growth;
 mod members;
 mod observer;
 mod route;
+mod split_check;
 mod stores;
 mod stories;
 mod trouble;

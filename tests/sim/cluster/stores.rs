@@ -1,10 +1,10 @@
 //! The stores of a cluster and the hosts that they run on.
 
-use crate::store::{Life, PORT, REPLICAS, addresses};
+use crate::store::{Life, PORT, addresses, limits};
 use pinion_capnp::client::Client;
 use pinion_engine::Statistics;
 use pinion_runtime::sim::{Host, Simulation};
-use pinion_shard::{Founding, Shard};
+use pinion_shard::{Founding, Shard, ShardLimits, testing};
 use pinion_types::{PeerRole, StoreId};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -22,8 +22,10 @@ pub(super) struct Cluster<'a> {
     pub(super) stores: Vec<Store>,
     /// What the storage of lives that have ended has done.
     pub(super) done: RefCell<Vec<Statistics>>,
-    /// Voters that the stores give their regions.
-    replicas: usize,
+    /// What the stores accept.
+    limits: ShardLimits,
+    /// Regions that lives that have ended split because they were too large.
+    pub(super) regions_split: Cell<u64>,
 }
 
 pub(super) struct Store {
@@ -75,12 +77,18 @@ impl Store {
 impl<'a> Cluster<'a> {
     /// A cluster of so many stores: the first makes it, the others join.
     pub(super) fn start(simulation: &'a Simulation, cores: &[u16]) -> Self {
-        Self::start_with(simulation, cores, REPLICAS)
+        Self::start_with(simulation, cores, limits())
     }
 
-    /// The same of stores that give their regions so many voters; 0 leaves them as they are.
-    pub(super) fn start_with(simulation: &'a Simulation, cores: &[u16], replicas: usize) -> Self {
-        let mut cluster = Self { simulation, stores: Vec::new(), done: RefCell::default(), replicas };
+    /// The same of stores that accept something else.
+    pub(super) fn start_with(simulation: &'a Simulation, cores: &[u16], limits: ShardLimits) -> Self {
+        let mut cluster = Self {
+            simulation,
+            stores: Vec::new(),
+            done: RefCell::default(),
+            limits,
+            regions_split: Cell::default(),
+        };
         for cores in cores {
             cluster.add_store(*cores);
         }
@@ -97,7 +105,7 @@ impl<'a> Cluster<'a> {
                 Founding::Join { member: first.host.address(PORT), addresses: addresses(&host, cores) }
             }
         };
-        let life = Life::begin_with(&host, cores, &founding, self.replicas);
+        let life = Life::begin_with(&host, cores, &founding, self.limits);
         assert!(life.wait(self.simulation, &host), "nothing cuts the power");
         self.stores.push(Store {
             host,
@@ -127,7 +135,7 @@ impl<'a> Cluster<'a> {
         for member in (0..place).cycle().take(JOIN_TRIES_MAX) {
             let (member, addresses) = (self.stores[member].host.address(PORT), addresses(&store.host, cores));
             let founding = Founding::Join { member, addresses };
-            let life = Life::begin_with(&store.host, cores, &founding, self.replicas);
+            let life = Life::begin_with(&store.host, cores, &founding, self.limits);
             while !life.is_begun() && life.refused().is_none() {
                 pinion_runtime::sleep(LOOK_EVERY).await;
             }
@@ -154,6 +162,8 @@ impl<'a> Cluster<'a> {
         );
         if let Some(life) = store.life.take() {
             self.done.borrow_mut().extend(life.statistics());
+            let split = life.shards().iter().map(testing::regions_split).sum::<u64>();
+            self.regions_split.update(|before| before + split);
         }
     }
 
@@ -175,7 +185,7 @@ impl<'a> Cluster<'a> {
         let store = &self.stores[place];
         store.cores.set(cores);
         store.lives.set(store.lives.get() + 1);
-        let life = Life::begin_with(&store.host, cores, &Founding::New, self.replicas);
+        let life = Life::begin_with(&store.host, cores, &Founding::New, self.limits);
         *store.life.borrow_mut() = Some(life.clone());
         let begun = pinion_runtime::now();
         while store.host.is_up() && !life.is_begun() {

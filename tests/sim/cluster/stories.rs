@@ -2,11 +2,11 @@
 //! are in [`super::members`].
 
 use super::stores::{Cluster, Store};
-use crate::store::REPLICAS;
+use crate::store::{REPLICAS, limits};
 use pinion_capnp::client::{Client, ClientError};
 use pinion_capnp::{PeerChange, PeerChangeKind, WireError};
 use pinion_runtime::sim::{Config, run};
-use pinion_shard::testing;
+use pinion_shard::{ShardLimits, testing};
 use pinion_types::key::Zone;
 use pinion_types::{ColumnFamily, RegionId, StoreId};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) fn tell_of(
 ) {
     for seed in seeds {
         run(Config::new(seed), |simulation| {
-            let cluster = Cluster::start_with(simulation, &[1; STORES], replicas);
+            let cluster = Cluster::start_with(simulation, &[1; STORES], ShardLimits { replicas, ..limits() });
             cluster.wait_for_voters(replicas.max(1));
             simulation.block_on(async {
                 let region = region_of(&cluster, b"k1").expect("a region has the key");
@@ -228,5 +228,23 @@ fn test_one_snapshot_2c() {
         story.transfer(Store::id(lone)).await;
         assert_eq!(story.get(b"k2").await, None);
         assert_eq!(story.get(b"k1").await.as_deref(), Some(&[b'v'; 1000][..]));
+    });
+}
+
+#[test]
+fn a_learner_and_a_stranger_are_not_given_leadership() {
+    tell(async |story| {
+        story.put(b"k1", b"v1").await;
+        let leader = story.leader().await;
+        let learner = (leader + 1) % STORES;
+        story.change(learner, PeerChangeKind::AddLearner).await;
+        for (to, said) in [(Store::id(learner), "no voter"), (StoreId(99), "no peer on store 99")] {
+            let leader = story.leader().await;
+            let asked = story.cluster.client(leader).await.transfer_leader(story.region, to).await;
+            let refused = asked.unwrap_err().to_string();
+            assert!(refused.contains(said), "{refused}");
+            assert_eq!(story.leader().await, leader);
+        }
+        story.put(b"k1", b"v2").await;
     });
 }
