@@ -11,7 +11,7 @@ use crate::seeds;
 use std::time::Duration;
 
 /// Seeds of each row: as a plain test, and in a long campaign at most.
-const FEW: u64 = 2;
+const FEW: u64 = 4;
 const MANY: u64 = 20;
 
 const LOSSY: &[Fault] = &[Fault::SlowNetwork, Fault::Reset, Fault::HalfOpen, Fault::OneWayCut];
