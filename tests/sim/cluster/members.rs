@@ -28,11 +28,11 @@ impl Story<'_> {
         self.change(place, PeerChangeKind::AddVoter).await;
     }
 
-    async fn remove(&self, place: usize) {
+    pub(super) async fn remove(&self, place: usize) {
         self.change(place, PeerChangeKind::Remove).await;
     }
 
-    async fn lead_from(&self, place: usize) {
+    pub(super) async fn lead_from(&self, place: usize) {
         self.transfer(Store::id(place)).await;
         self.wait_for("the new leader", || self.leader_among(self.region, |there| there == place)).await;
     }
@@ -45,7 +45,7 @@ impl Story<'_> {
     }
 
     /// Demands that the region's voters are on these stores, and nobody else is a member.
-    async fn demand_voters(&self, places: &[usize]) {
+    pub(super) async fn demand_voters(&self, places: &[usize]) {
         let region = self.region().await;
         let stores: BTreeSet<StoreId> = region.peers.iter().map(|peer| peer.store).collect();
         assert_eq!(stores, places.iter().map(|place| Store::id(*place)).collect());
@@ -74,7 +74,7 @@ impl Story<'_> {
         }
     }
 
-    async fn demand_on(&self, place: usize, pairs: &[(&[u8], &[u8])]) {
+    pub(super) async fn demand_on(&self, place: usize, pairs: &[(&[u8], &[u8])]) {
         for (key, value) in pairs {
             assert_eq!(
                 self.get_on(place, key).await.as_deref(),
@@ -86,7 +86,7 @@ impl Story<'_> {
     }
 
     /// Waits until a store has nothing of the region: no peer, no file.
-    async fn demand_nothing_on(&self, place: usize) {
+    pub(super) async fn demand_nothing_on(&self, place: usize) {
         let store = &self.cluster.stores[place];
         let directory = format!("/store/regions/{}", self.region);
         let is_of_region = |path: &str| {

@@ -3,6 +3,8 @@
 //! - [`campaign`]: one seed, from the first store to the verdict;
 //! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members;
 //! - `growth` and `split_check`: clusters that get stores, and data;
+//! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members,
+//!   `tombstones`: about those that were removed, `links`: about links that are half whole, `reads`: about reads that are late;
 //! - `stores`: the cluster itself, its starts and restarts;
 //! - `trouble`: what befalls stores, links and clocks; `disks`: what befalls disks; `administrator`: what is asked of the regions meanwhile;
 //! - `clients`: who reads and writes, and remembers what came back; `route`: how a client finds a region's leader;
@@ -17,10 +19,13 @@ mod course;
 mod coverage;
 mod disks;
 mod growth;
+mod links;
 mod members;
 mod observer;
+mod reads;
 mod route;
 mod split_check;
 mod stores;
 mod stories;
+mod tombstones;
 mod trouble;
