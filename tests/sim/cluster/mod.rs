@@ -1,10 +1,9 @@
 //! Clusters: several stores, each on a host of its own, and what may happen to them.
 //!
 //! - [`campaign`]: one seed, from the first store to the verdict;
-//! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members;
-//! - `growth` and `split_check`: clusters that get stores, and data;
 //! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members,
 //!   `tombstones`: about those that were removed, `links`: about links that are half whole, `reads`: about reads that are late;
+//! - `growth` and `split_check`: clusters that get stores, and data;
 //! - `stores`: the cluster itself, its starts and restarts;
 //! - `trouble`: what befalls stores, links and clocks; `disks`: what befalls disks; `administrator`: what is asked of the regions meanwhile;
 //! - `clients`: who reads and writes, and remembers what came back; `route`: how a client finds a region's leader;
