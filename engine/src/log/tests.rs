@@ -117,7 +117,7 @@ fn entries_before_a_conflict_outlive_the_segment_with_what_it_replaced() {
         append(&log, 2, b"two").await;
         // The second of these stands in the second segment.
         for index in 3..=5 {
-            append(&log, index, &[7; 25_000]).await;
+            append(&log, index, &vec![7; 25_000]).await;
         }
         let payload = Bytes::from_static(b"new");
         log.append(&[entry(3, 2, &payload)], Durability::Sync).await.unwrap();
