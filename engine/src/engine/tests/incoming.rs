@@ -241,13 +241,16 @@ fn a_damaged_table_is_found_before_it_is_installed() {
         simulation.block_on(async {
             let Started { engine, .. } = start_with_both().await;
             let snapshot = engine.make_snapshot(FIRST).await.unwrap();
+            // Somewhere in a block of data, on the sender's disk: what is sent has the right checksums.
+            let (file, first) = (snapshot.files[0].number, FIRST);
+            let sent = format!("/store/snapshots/{first}-0/{file:010}.sst");
+            host.flip_bit(&sent, 100, 3).unwrap();
             let mut incoming = engine.receive_snapshot(RECEIVER, &redirected(&snapshot)).await.unwrap();
             send(&snapshot, &mut incoming).await.unwrap();
-            // Somewhere in a block of data.
-            let damaged = format!("/store/incoming/9/{:010}.sst", snapshot.files[0].number);
-            host.flip_bit(&damaged, 100, 3).unwrap();
             let error = incoming.finish().await.unwrap_err();
+            let damaged = format!("/store/incoming/9/{file:010}.sst");
             assert!(error.damage().is_some_and(|(file, _)| file == Path::new(&damaged)), "{error}");
+            host.flip_bit(&sent, 100, 3).unwrap();
             drop(incoming);
             let mut incoming = engine.receive_snapshot(RECEIVER, &redirected(&snapshot)).await.unwrap();
             assert!(incoming.progress().iter().all(|(_, bytes)| *bytes == 0), "nothing of it is kept");
