@@ -13,6 +13,10 @@ use std::time::Instant;
 const RATE_WANTED: f64 = 200.0;
 /// How many times higher the callers' p99 may be while a snapshot is sent at the default bound.
 const RATIO_MAX: f64 = 2.0;
+/// What a store sends of a snapshot at the default bound, `raft.snapshot_rate`, in MiB a second: calls are measured for about as long.
+const RATE_DEFAULT: u64 = 100;
+/// Seconds in which a third store joins, before it is sent anything.
+const JOIN_SECONDS: u64 = 2;
 
 /// What is run, and where.
 #[derive(Args)]
@@ -149,7 +153,7 @@ impl Run<'_> {
     /// The p99 of calls in microseconds, while nothing else happens, and while a third peer gets its data.
     fn beside_calls(&self) -> Result<(f64, f64)> {
         let mut cluster = self.start("[region]\nsplit_size = \"0\"\n")?;
-        let seconds = 2 + self.arguments.load / 100;
+        let seconds = JOIN_SECONDS + self.arguments.load / RATE_DEFAULT;
         let calls = |cluster: &[Store]| {
             let mut command = self.bench(cluster, "a");
             command.args(["--no-load", "--connections", "4", "--depth", "16", "--warmup", "1s"]);
