@@ -107,6 +107,8 @@ impl Log {
                 _ => None,
             });
         }
+        // It may have failed meanwhile: what it takes then nobody would write, and who syncs would wait for it for ever.
+        self.check_failure()?;
         if !self.0.segments.borrow().has_any_room() {
             self.prepare_spare();
             return Err(self.disk_full());

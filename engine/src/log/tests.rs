@@ -534,3 +534,61 @@ fn a_segment_is_not_used_again_before_what_superseded_its_records_is_durable() {
     }
     assert!(at > 20, "the burst has many operations: {at}");
 }
+
+/// Writes a cold entry again, read from disk, while operation `at` fails; gives `false` when there are not so many.
+fn write_again_with_failing(at: u64) -> bool {
+    use futures_util::future::{Either, select};
+    use pinion_runtime::sim::{Config, DiskError, Failing, run};
+    use std::pin::pin;
+    use std::time::Duration;
+
+    const COLD: RegionId = RegionId(1);
+    const BUSY: RegionId = RegionId(2);
+    let (small, large) = (Bytes::from(vec![7; 500]), Bytes::from(vec![8; 5000]));
+    let entry = |stream, index, payload| Record::Entry {
+        stream,
+        index: LogIndex(index),
+        term: Term(1),
+        kind: 0,
+        payload,
+    };
+    run(Config::new(at), |simulation| {
+        let host = simulation.driver();
+        simulation.block_on(async {
+            pinion_runtime::fs::create_dir_durably("/", "log").await.unwrap();
+            let open = async || Log::open(Path::new("/log"), config()).await.unwrap().0;
+            let log = open().await;
+            log.append(&[entry(COLD, 1, &small)], Durability::Sync).await.unwrap();
+            for index in 1..=30 {
+                log.append(&[entry(BUSY, index, &large)], Durability::Sync).await.unwrap();
+            }
+            log.close().await.unwrap();
+            drop(log);
+            let log = open().await;
+            let number = host.io_count() + at;
+            host.fail_io(Failing::Once(number), DiskError::Io);
+            let compact = Record::Compact { stream: BUSY, index: LogIndex(24), term: Term(1) };
+            drop(log.append(&[compact], Durability::Buffered));
+            log.release(BUSY, Released { entries_through: LogIndex(24), edits_through: 0 });
+            for index in 31..=45 {
+                drop(log.append(&[entry(BUSY, index, &large)], Durability::Sync));
+            }
+            pinion_runtime::sleep(Duration::from_millis(200)).await;
+            let (syncing, too_long) = (pin!(log.sync()), pin!(pinion_runtime::sleep(Duration::from_secs(5))));
+            let Either::Left((synced, _)) = select(syncing, too_long).await else {
+                panic!("operation {at}: what the log took is never written")
+            };
+            assert_eq!(synced.is_ok(), log.failure().is_none(), "operation {at}: {synced:?}");
+            host.io_count() > number
+        })
+    })
+}
+
+#[test]
+fn a_log_that_fails_while_it_writes_records_again_lets_nobody_wait() {
+    let mut at = 0;
+    while write_again_with_failing(at) {
+        at += 1;
+    }
+    assert!(at > 10, "there are many operations: {at}");
+}

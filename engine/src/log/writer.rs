@@ -196,8 +196,9 @@ impl Writer {
         &mut self.pending.body
     }
 
-    /// Records were appended.
+    /// Records were appended, to a log that has not failed.
     pub(super) fn appended(&mut self, records: usize, durability: Durability) -> Handle {
+        assert!(!self.failed, "a log that has failed takes nothing");
         self.pending.records += u32::try_from(records).expect("a group has few records");
         self.pending.wanted |= durability == Durability::Sync;
         Handle(self.pending.state.clone())
