@@ -216,11 +216,8 @@ fn voters(info: &RegionInfo) -> usize {
 fn peers(info: &RegionInfo) -> String {
     let peer = |peer: &pinion_types::Peer| {
         let role = match peer.role {
-            PeerRole::Voter => "",
-            PeerRole::Learner => "(learner)",
-            PeerRole::IncomingVoter => "(incoming)",
-            PeerRole::DemotingVoter => "(demoting)",
-            PeerRole::LeavingVoter => "(leaving)",
+            PeerRole::Voter => String::new(),
+            role => format!("({})", region::role(role)),
         };
         let behind = if info.peers_pending.contains(&peer.id) { "(behind)" } else { "" };
         format!("{}{role}{behind}", peer.store)

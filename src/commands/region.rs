@@ -5,6 +5,7 @@ use super::text::Notation;
 use crate::cli::exit;
 use crate::cli::raw::{Output, RegionArguments, RegionCommand};
 use pinion_client::RegionInfo;
+use pinion_types::PeerRole;
 use pinion_types::key::{Escaped, Zone};
 use serde_json::json;
 use std::process::ExitCode;
@@ -75,7 +76,8 @@ pub(crate) fn bound(stored: &[u8], open: &str) -> String {
 /// A region as JSON.
 pub(crate) fn json(info: &RegionInfo) -> serde_json::Value {
     let region = &info.region;
-    let peers = region.peers.iter().map(|peer| json!({"id": peer.id.0, "store": peer.store.0}));
+    let peers =
+        region.peers.iter().map(|peer| json!({"id": peer.id.0, "store": peer.store.0, "role": role(peer.role)}));
     json!({
         "id": region.id.0,
         "start": Notation::Hex.show(&region.start),
@@ -92,6 +94,17 @@ pub(crate) fn json(info: &RegionInfo) -> serde_json::Value {
     })
 }
 
+/// What a peer's role is called.
+pub(crate) fn role(role: PeerRole) -> &'static str {
+    match role {
+        PeerRole::Voter => "voter",
+        PeerRole::Learner => "learner",
+        PeerRole::IncomingVoter => "incoming",
+        PeerRole::DemotingVoter => "demoting",
+        PeerRole::LeavingVoter => "leaving",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +115,16 @@ mod tests {
         assert_eq!(bound(b"ruser\x00", "+"), "raw:user\\x00");
         assert_eq!(bound(b"s", "+"), "s");
         assert_eq!(bound(b"x", "+"), "txn:");
+    }
+
+    #[test]
+    fn what_programs_read_names_the_role_of_each_peer() {
+        let mut info = RegionInfo::default();
+        for role in [PeerRole::Voter, PeerRole::Learner, PeerRole::LeavingVoter] {
+            info.region.peers.push(pinion_types::Peer { role, ..Default::default() });
+        }
+        let shown = json(&info);
+        let roles: Vec<_> = shown["peers"].as_array().unwrap().iter().map(|peer| &peer["role"]).collect();
+        assert_eq!(roles, ["voter", "learner", "leaving"]);
     }
 }
