@@ -74,9 +74,7 @@ pub enum Error {
         segment_size_bytes: u64,
     },
     /// Records that were appended together do not fit a segment.
-    #[error(
-        "records of {len} bytes do not fit a log segment, which takes {max}; raise log.segment_size_bytes"
-    )]
+    #[error("records of {len} bytes do not fit a log segment, which takes {max}; raise log.segment_size")]
     RecordTooLarge {
         /// Bytes of the encoded records.
         len: u64,

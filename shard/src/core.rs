@@ -16,6 +16,7 @@ use crate::message::Message;
 use crate::peer::{Peer, Persist, Proposal, Slow, Turn};
 use crate::router::{Route, Router};
 use crate::snapshots::Incoming;
+use crate::stop::UnderWay;
 use crate::structures::Tombstone;
 use pinion_engine::Engine;
 use pinion_engine::log::{Durability, Ticket};
@@ -125,7 +126,11 @@ pub(crate) struct Inner {
     /// Other cores' messages that wait until this one has taken in its regions; nothing waits any more once it has.
     pub(crate) set_aside: RefCell<Option<Vec<Message>>>,
     pub(crate) mailbox: mailbox::Sender<Message>,
+    /// No more calls are taken.
+    pub(crate) draining: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
+    /// Calls that other cores have sent here.
+    pub(crate) calls_of_others: UnderWay,
     /// Why the core stopped serving, once it has.
     pub(crate) failure: RefCell<Option<String>>,
     pub(crate) links: Links,
@@ -170,7 +175,9 @@ impl Shard {
             cores_recovered: Cell::new(0),
             set_aside: RefCell::new(Some(Vec::new())),
             mailbox: parts.mailbox,
+            draining: Cell::new(false),
             stopping: Cell::new(false),
+            calls_of_others: UnderWay::default(),
             failure: RefCell::default(),
             links: Links::default(),
             tombstones: RefCell::new(parts.tombstones),

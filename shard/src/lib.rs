@@ -40,6 +40,7 @@ mod split_check;
 pub mod stamp;
 pub mod start;
 mod steward;
+mod stop;
 mod storage;
 pub mod structures;
 #[doc(hidden)]

@@ -65,6 +65,8 @@ pub(crate) struct Peer {
     /// Ticks since a leader was last heard of.
     silent_ticks: Cell<u32>,
     reads: RefCell<Reads>,
+    /// Bytes of what is proposed at once, at most.
+    entry_bytes_max: usize,
     pending: RefCell<Pending>,
     proposed: RefCell<Awaited>,
     to_apply: RefCell<VecDeque<Entry>>,

@@ -39,7 +39,7 @@ impl RawService for Shard {
 
 impl Shard {
     async fn serve(&self, request: RawRequest) -> RawAnswer {
-        if self.0.stopping.get() {
+        if self.0.draining.get() {
             return Err(WireError::ShuttingDown);
         }
         let bytes = size_bytes(&request.call);

@@ -218,14 +218,14 @@ impl Shard {
                 });
             }
             Message::Call { request, region, answer } => {
+                let under_way = self.0.calls_of_others.enter();
                 pinion_runtime::spawn(async move {
                     let _ = answer.send(shard.execute_for(region, &request).await);
+                    drop(under_way);
                 });
             }
             Message::Route(route) => self.learn_route(route),
-            Message::Describe(answer) => {
-                let _ = answer.send(self.describe());
-            }
+            Message::Describe(answer) => drop(answer.send(self.describe())),
             Message::Split { region, keys, answer } => {
                 pinion_runtime::spawn(async move {
                     let _ = answer.send(shard.split_here(region, keys).await);
@@ -269,13 +269,6 @@ impl Shard {
                 log::warn!("a message of the start came after the start");
             }
         }
-    }
-
-    /// Stops this core: other stores take over what it leads, no more calls are taken, and what was appended to the log is made durable.
-    pub async fn stop(&self) -> Result<(), ShardError> {
-        self.hand_over_all().await;
-        self.0.stopping.set(true);
-        Ok(self.0.engine.close().await?)
     }
 }
 

@@ -76,8 +76,10 @@ pub(crate) fn bound(stored: &[u8], open: &str) -> String {
 /// A region as JSON.
 pub(crate) fn json(info: &RegionInfo) -> serde_json::Value {
     let region = &info.region;
-    let peers =
-        region.peers.iter().map(|peer| json!({"id": peer.id.0, "store": peer.store.0, "role": role(peer.role)}));
+    let peers = region
+        .peers
+        .iter()
+        .map(|peer| json!({"id": peer.id.0, "store": peer.store.0, "role": role(peer.role)}));
     json!({
         "id": region.id.0,
         "start": Notation::Hex.show(&region.start),

@@ -13,6 +13,7 @@ mod fixtures;
 mod full_disk;
 mod inspect;
 mod process;
+mod rolling;
 mod sockets;
 mod split_check;
 mod start;

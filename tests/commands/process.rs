@@ -62,6 +62,15 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Stops it with SIGTERM, and gives how it ended.
+    pub(crate) fn stop(mut self) -> std::process::ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // kill -9; the test looks at what is left.

@@ -1,7 +1,7 @@
 //! A store that comes back: after a power cut, and with other numbers of cores.
 
-use crate::harness::{Store, limits, options};
-use pinion_capnp::AdminService;
+use crate::harness::{Store, limits, options, with_store};
+use pinion_capnp::{AdminService, Atomicity, Operations, RawCall, RawReply, WireError};
 use pinion_runtime::sim;
 use pinion_shard::{Founding, Shard, StoreAdmin, ports};
 use pinion_types::ColumnFamily::Default as Values;
@@ -222,4 +222,42 @@ fn a_store_that_has_stopped_touches_no_file() {
         })
         .sum();
     assert!(compactions > 0, "nothing was compacted");
+}
+
+#[test]
+fn calls_under_way_when_a_store_stops_are_answered_and_later_ones_are_turned_away() {
+    with_store(async |store| {
+        let calls: Vec<_> = (0..50)
+            .map(|number| {
+                let call = RawCall::Put { family: Values, key: key(number), value: vec![7; 4000], ttl: None };
+                let store = store.clone();
+                pinion_runtime::spawn(async move { store.call(call).await })
+            })
+            .collect();
+        // Some have been proposed by then, and none is durable.
+        pinion_runtime::sleep(Duration::from_micros(15)).await;
+        let late = async {
+            pinion_runtime::sleep(Duration::from_millis(50)).await;
+            store.call(RawCall::Get { family: Values, key: key(0) }).await
+        };
+        let (answers, stopped, late) =
+            futures_util::join!(futures_util::future::join_all(calls), store.shard.stop(), late);
+        stopped.unwrap();
+        assert!(answers.iter().all(|answer| *answer == Ok(RawReply::Done)), "{answers:?}");
+        assert_eq!(late, Err(WireError::ShuttingDown));
+    });
+}
+
+#[test]
+fn what_is_larger_than_the_log_takes_at_once_is_refused_and_the_rest_goes_on() {
+    with_store(async |store| {
+        let mut operations = Operations::default();
+        for number in 0..30 {
+            operations.put(Values, &key(number), &[7; 4000], None);
+        }
+        let answer = store.call(RawCall::Batch { operations, atomicity: Atomicity::Whole }).await;
+        assert!(matches!(answer, Err(WireError::TooLarge { limit, got, .. }) if limit < got), "{answer:?}");
+        store.put(Values, &key(99), b"goes on").await;
+        assert_eq!(store.get(Values, &key(0)).await, None);
+    });
 }

@@ -5,13 +5,16 @@ use crate::command::{self, CommandsBuilder, CompareAndSwap, Header, NewRegion};
 use crate::storage::PeerStorage;
 use bytes::Bytes;
 use pinion_capnp::WireError;
+use pinion_engine::log::Log;
 use pinion_raft::{ConfChange, RaftError, RawNode};
 use pinion_runtime::mailbox::oneshot;
 use pinion_types::{Epoch, LogIndex, PeerId, StoreId, Term};
 use std::collections::VecDeque;
 
-/// Bytes of commands in one entry before the next entry begins.
-const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of commands in one entry before the next entry begins, where a segment of the log is not smaller still.
+const SHARED_ENTRY_BYTES_MAX: usize = 1 << 20;
+/// What an entry and its record have besides a call's bytes, at most.
+const ENTRY_OVERHEAD_BYTES: usize = 1024;
 
 /// How a proposal ended.
 #[derive(Debug)]
@@ -41,6 +44,28 @@ pub(crate) enum Proposal {
     Compact(LogIndex, Term),
     /// A change of members, and where the peers sit that it names.
     Change(ConfChange, Vec<(PeerId, StoreId)>),
+}
+
+impl Proposal {
+    /// Bytes of what callers gave.
+    fn byte_len(&self) -> usize {
+        match self {
+            Self::Write(batch) => batch.len(),
+            Self::CompareAndSwap(command) => {
+                let values = command.expected.iter().chain(&command.new);
+                command.key.len() + values.map(Bytes::len).sum::<usize>()
+            }
+            Self::Split(new) => {
+                new.iter().map(|region| region.start.len() + 8 * (region.peers.len() + 4)).sum()
+            }
+            Self::Compact(..) | Self::Change(..) => 0,
+        }
+    }
+}
+
+/// Bytes of a call at most, so that its entry fits the log.
+pub(super) fn entry_bytes_max(log: &Log) -> usize {
+    log.append_bytes_max().saturating_sub(ENTRY_OVERHEAD_BYTES)
 }
 
 /// Whoever waits for a command.
@@ -135,10 +160,10 @@ impl Pending {
         self.0.is_empty()
     }
 
-    fn push(&mut self, proposal: Proposal, epoch: Epoch, waiter: Waiter) {
+    fn push(&mut self, proposal: Proposal, epoch: Epoch, waiter: Waiter, shared_bytes_max: usize) {
         match proposal {
             Proposal::Write(batch) => {
-                let (builder, waiters) = self.shared_entry(batch.len(), epoch);
+                let (builder, waiters) = self.shared_entry(batch.len(), epoch, shared_bytes_max);
                 builder.write(&batch);
                 waiters.push(waiter);
             }
@@ -164,10 +189,15 @@ impl Pending {
     }
 
     /// The entry that unconditional writes go to.
-    fn shared_entry(&mut self, bytes: usize, epoch: Epoch) -> (&mut CommandsBuilder, &mut Vec<Waiter>) {
+    fn shared_entry(
+        &mut self,
+        bytes: usize,
+        epoch: Epoch,
+        bytes_max: usize,
+    ) -> (&mut CommandsBuilder, &mut Vec<Waiter>) {
         let fits = match self.0.back() {
             Some(Dated { epoch: there, making: Making::Commands { builder, .. } }) => {
-                *there == epoch && (builder.count() == 0 || builder.byte_len() + bytes <= ENTRY_BYTES_MAX)
+                *there == epoch && (builder.count() == 0 || builder.byte_len() + bytes <= bytes_max)
             }
             _ => false,
         };
@@ -183,11 +213,18 @@ impl Pending {
 
 impl Peer {
     /// Takes a proposal for the core's next turn. The receiver gets the outcome; dropping it undoes nothing.
-    /// It is refused if the region's epoch is another than now by the time it is applied.
+    /// It is refused if the region's epoch is another than now by the time it is applied, or if it is larger than the log takes.
     pub(crate) fn propose(&self, proposal: Proposal) -> oneshot::Receiver<Outcome> {
         let (waiter, outcome) = oneshot::channel();
+        let (got, limit) = (proposal.byte_len(), self.entry_bytes_max);
+        if got > limit {
+            let what = format!("the bytes of what is written at once to region {}", self.id);
+            let refused = WireError::TooLarge { what, limit: limit as u64, got: got as u64 };
+            let _ = waiter.send(Outcome::Refused(refused));
+            return outcome;
+        }
         let epoch = self.region.borrow().epoch;
-        self.pending.borrow_mut().push(proposal, epoch, waiter);
+        self.pending.borrow_mut().push(proposal, epoch, waiter, SHARED_ENTRY_BYTES_MAX.min(limit));
         outcome
     }
 

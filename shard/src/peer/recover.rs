@@ -3,7 +3,7 @@
 use super::Peer;
 use super::barrier::Reads;
 use super::members::conf_state;
-use super::propose::Pending;
+use super::propose::{Pending, entry_bytes_max};
 use crate::command;
 use crate::core::{RaftTiming, Shard};
 use crate::error::ShardError;
@@ -86,6 +86,7 @@ impl Peer {
             gone: Cell::new(false),
             deaf: Cell::new(false),
             stamp: Stamp::new(meta.stamp_ms),
+            entry_bytes_max: entry_bytes_max(&log),
             pending: RefCell::new(Pending::default()),
             proposed: RefCell::default(),
             to_apply: RefCell::new(VecDeque::new()),
