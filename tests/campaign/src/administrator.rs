@@ -13,6 +13,17 @@ use std::time::Duration;
 /// Regions from which on nothing is split any more.
 const REGIONS_MAX: usize = 24;
 
+/// What an administrator may wish for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    /// Leaders elsewhere.
+    pub transfers: bool,
+    /// Regions split.
+    pub splits: bool,
+    /// Voters removed, and demoted.
+    pub changes: bool,
+}
+
 /// An administrator.
 pub(crate) struct Administrator {
     pub(crate) session: Rc<Session>,
@@ -21,6 +32,7 @@ pub(crate) struct Administrator {
     pub(crate) random: Random,
     /// How long it rests at most between two wishes.
     pub(crate) rests_max: Duration,
+    pub(crate) wishes: Wishes,
 }
 
 impl Administrator {
@@ -35,15 +47,20 @@ impl Administrator {
                 continue;
             }
             let region = regions[self.random.index(regions.len())].clone();
-            let works = &shared.works;
+            let (works, wishes) = (&shared.works, self.wishes);
             // What is refused is refused: the cluster is in trouble. It is not done, or done later.
             match self.random.below(10) {
-                0..4 => count(&works.transfers, self.transfer(&region).await.as_ref()),
-                4..6 if regions.len() < REGIONS_MAX => count(&works.splits, self.split().await.as_ref()),
-                6..8 => {
+                0..4 if wishes.transfers => count(&works.transfers, self.transfer(&region).await.as_ref()),
+                4..6 if wishes.splits && regions.len() < REGIONS_MAX => {
+                    count(&works.splits, self.split().await.as_ref());
+                }
+                6..8 if wishes.changes => {
                     count(&works.demotions, self.change(&region, PeerChangeKind::AddLearner).await.as_ref());
                 }
-                _ => count(&works.removals, self.change(&region, PeerChangeKind::Remove).await.as_ref()),
+                8.. if wishes.changes => {
+                    count(&works.removals, self.change(&region, PeerChangeKind::Remove).await.as_ref());
+                }
+                _ => {}
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The clients' thread: a runtime of its own with all clients, the administrator, and whoever turns the rounds.
 
-use crate::administrator::Administrator;
+use crate::administrator::{Administrator, Wishes};
 use crate::caller::Caller;
 use crate::judge::Finished;
 use crate::network;
@@ -22,30 +22,34 @@ const CALL_MAX: Duration = Duration::from_secs(4);
 const CHANGE_MAX: Duration = Duration::from_secs(15);
 
 /// What the clients do.
-pub(crate) struct Load {
-    pub(crate) stores: u8,
-    pub(crate) clients: u32,
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How many there are, each with one call at a time.
+    pub clients: u32,
     /// Operations a second, of all clients together.
-    pub(crate) rate: u64,
-    /// How long the administrator rests at most.
-    pub(crate) rests_max: Duration,
+    pub rate: u64,
+    /// How long the administrator rests at most between two wishes.
+    pub rests_max: Duration,
+    /// What the administrator wishes for.
+    pub wishes: Wishes,
 }
 
 /// Options of every client of the cluster.
-pub(crate) fn options() -> Options {
+pub fn options() -> Options {
     Options { call_timeout: CALL_MAX, admin_timeout: CHANGE_MAX, ..Options::default() }
 }
 
 /// Starts the clients, on a thread that inherits this one's namespace. They end when they are told to.
 pub(crate) fn start(
     load: Load,
+    stores: u8,
     shared: Arc<Shared>,
     judge: SyncSender<Finished>,
     random: Random,
 ) -> JoinHandle<Result<()>> {
     std::thread::spawn(move || {
         let ended = shared.clone();
-        let result = pinion_runtime::machine::block_on(run(load, shared, judge, random))
+        let result = pinion_runtime::machine::block_on(run(load, stores, shared, judge, random))
             .context("the clients' runtime")
             .and_then(|result| result);
         if let Err(error) = &result {
@@ -55,9 +59,15 @@ pub(crate) fn start(
     })
 }
 
-async fn run(load: Load, shared: Arc<Shared>, judge: SyncSender<Finished>, mut random: Random) -> Result<()> {
+async fn run(
+    load: Load,
+    stores: u8,
+    shared: Arc<Shared>,
+    judge: SyncSender<Finished>,
+    mut random: Random,
+) -> Result<()> {
     let stores: BTreeMap<_, _> =
-        (1..=load.stores).map(|store| (StoreId(u64::from(store)), network::listener(store))).collect();
+        (1..=stores).map(|store| (StoreId(u64::from(store)), network::listener(store))).collect();
     let addresses: Vec<_> = stores.values().copied().collect();
     let cluster = Cluster::connect(&addresses, options()).await?;
     let session = Session::new(shared.clone());
@@ -69,6 +79,7 @@ async fn run(load: Load, shared: Arc<Shared>, judge: SyncSender<Finished>, mut r
         routes: routes.clone(),
         random: random.fork(),
         rests_max: load.rests_max,
+        wishes: load.wishes,
     };
     let mut tasks = vec![fresh, pinion_runtime::spawn(administrator.run())];
     for number in 1..=load.clients {

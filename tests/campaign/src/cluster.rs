@@ -1,12 +1,12 @@
-//! Three stores on their network, from the first start to the last stop.
+//! Stores on their network, from the first start to the last stop.
 
-use crate::keys::{GROUPS, border};
 use crate::network::{self, Network};
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::{clients, convergence};
 use anyhow::{Context as _, Result, bail, ensure};
 use pinion_client::Client;
+use pinion_linearizability::Key;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::Command;
@@ -15,47 +15,69 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-/// How many stores there are.
-pub(crate) const STORES: u8 = 3;
 /// How long the stores may take until every region has its voters.
 const FORMS_WITHIN: Duration = Duration::from_mins(1);
 /// How often waiting looks whether something has gone wrong.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What is to come when the user wants the program to end.
-pub(crate) type Stop = Pin<Box<dyn Future<Output = &'static str> + Send>>;
+pub type Stop = Pin<Box<dyn Future<Output = &'static str> + Send>>;
+
+/// What a cluster is made of.
+pub struct Plan {
+    /// How many stores there are.
+    pub stores: u8,
+    /// Voters that the stores give every region by themselves.
+    pub voters: usize,
+    /// Settings of every store, as in its file.
+    pub settings: String,
+    /// Where regions are split before anything else.
+    pub borders: Vec<Key>,
+}
 
 /// The stores, and what they run on. They go before the network when it is dropped.
-pub(crate) struct Cluster {
-    pub(crate) stores: Vec<Store>,
-    pub(crate) network: Network,
-    pub(crate) shared: Arc<Shared>,
+pub struct Cluster {
+    /// The stores, in the order of their numbers.
+    pub stores: Vec<Store>,
+    /// What joins them.
+    pub network: Network,
+    /// What is shared with the threads of clients and checker.
+    pub shared: Arc<Shared>,
     stop: Stop,
 }
 
 impl Cluster {
-    /// Makes the network, starts stores with their files below `directory`, and waits until they are a cluster of several regions.
+    /// Makes the network, starts stores with their files below `directory`, and waits until they are a cluster of which every region has its
+    /// voters.
     ///
     /// Gives a client of it, too.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    /// When this process may not make namespaces, or a store does not start.
+    pub fn start(
+        plan: &Plan,
         program: &Path,
         directory: &Path,
         shared: Arc<Shared>,
         stop: Stop,
     ) -> Result<(Self, Client)> {
-        let network = Network::new(STORES)?;
-        let stores =
-            (1..=STORES).map(|number| Store::new(number, program, directory.join(format!("store{number}"))));
-        let mut cluster = Self { stores: stores.collect::<Result<_>>()?, network, shared, stop };
+        let network = Network::new(plan.stores)?;
+        let store = |number| {
+            let home = directory.join(format!("store{number}"));
+            Store::new(number, network.space(number), program, &plan.settings, home)
+        };
+        let stores = (1..=plan.stores).map(store).collect::<Result<_>>()?;
+        let mut cluster = Self { stores, network, shared, stop };
         for (place, store) in cluster.stores.iter_mut().enumerate() {
             store.start((place > 0).then_some(1))?;
             store.wait_until_ready()?;
         }
-        let addresses: Vec<_> = (1..=STORES).map(network::listener).collect();
+        let addresses: Vec<_> = (1..=plan.stores).map(network::listener).collect();
         let client = Client::connect_blocking(&addresses, clients::options())?;
-        let borders: Vec<_> = (0..GROUPS).step_by(2).skip(1).map(border).collect();
-        client.blocking().split(&borders)?;
-        convergence::wait_until_whole(&client, usize::from(STORES), FORMS_WITHIN)?;
+        if !plan.borders.is_empty() {
+            client.blocking().split(&plan.borders)?;
+        }
+        convergence::wait_until_whole(&client, plan.voters, FORMS_WITHIN)?;
         Ok((cluster, client))
     }
 
@@ -63,7 +85,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When a store ended by itself, anything was found to be wrong, or the user wants to end.
-    pub(crate) fn wait(&mut self, time: Duration) -> Result<()> {
+    pub fn wait(&mut self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         loop {
             self.check()?;
@@ -76,7 +98,7 @@ impl Cluster {
     }
 
     /// Fails when anything is wrong.
-    pub(crate) fn check(&mut self) -> Result<()> {
+    pub fn check(&mut self) -> Result<()> {
         self.stores.iter_mut().try_for_each(Store::check_running)?;
         let mut context = Context::from_waker(Waker::noop());
         if !self.shared.is_interrupted.load(Relaxed) && self.stop.as_mut().poll(&mut context).is_ready() {
@@ -90,14 +112,14 @@ impl Cluster {
     }
 
     /// Starts the stores that do not run, all at the same time, and waits until they serve.
-    pub(crate) fn restart(&mut self) -> Result<()> {
+    pub fn restart(&mut self) -> Result<()> {
         let down: Vec<usize> = (0..self.stores.len()).filter(|&place| !self.stores[place].runs()).collect();
         down.iter().try_for_each(|&place| self.stores[place].start(None))?;
         down.iter().try_for_each(|&place| self.stores[place].wait_until_ready())
     }
 
     /// Stops every store, and looks at what they leave: every checksum, and the logs.
-    pub(crate) fn stop(&mut self, program: &Path) -> Result<()> {
+    pub fn stop(&mut self, program: &Path) -> Result<()> {
         for store in &mut self.stores {
             store.stop()?;
         }
@@ -111,7 +133,7 @@ impl Cluster {
     }
 
     /// No store may have panicked, or met damage.
-    pub(crate) fn check_logs(&self) -> Result<()> {
+    pub fn check_logs(&self) -> Result<()> {
         for store in &self.stores {
             let log = std::fs::read_to_string(store.log())?;
             let bad = |line: &&str| {

@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 type Content = Vec<(Key, Vec<u8>)>;
 
 /// Waits until every region has a leader and as many voters, none of which lags.
-pub(crate) fn wait_until_whole(client: &Client, voters: usize, within: Duration) -> Result<Vec<RegionInfo>> {
+pub fn wait_until_whole(client: &Client, voters: usize, within: Duration) -> Result<Vec<RegionInfo>> {
     let begun = Instant::now();
     loop {
         let regions = client.blocking().regions();

@@ -5,7 +5,7 @@ use pinion_linearizability::{Key, ValueId};
 use pinion_workload::Random;
 
 /// Groups of keys. The first key of each is hot.
-pub(crate) const GROUPS: usize = 10;
+pub const GROUPS: usize = 10;
 /// Keys of a group in a round.
 pub(crate) const GROUP_KEYS: usize = 30;
 /// Bytes of a value at most, besides its id.
@@ -22,7 +22,7 @@ pub(crate) fn end(round: u64, group: usize) -> Key {
 }
 
 /// Where a group begins.
-pub(crate) fn border(group: usize) -> Key {
+pub fn border(group: usize) -> Key {
     format!("g{group}/").into_bytes()
 }
 

@@ -1,48 +1,41 @@
-//! Three real stores in network namespaces: killed, paused and parted under load, with every answer checked.
-//!
-//! `cargo xtask campaign` builds and runs this. Clients read and write at a pace ([`caller`]), round after round ([`session`]); meanwhile stores
-//! are troubled and mended ([`trouble`]), leaders and voters moved, regions split ([`administrator`]). Of each round it is judged whether it could
-//! have happened in one order ([`judge`]). At the end all replicas must hold the same, and nothing that was acknowledged may be lost
-//! ([`convergence`]).
+//! Three real stores, troubled for as long as one likes: `cargo xtask campaign` builds and runs this. What it is made of is in the library.
 
-mod administrator;
-mod caller;
-mod clients;
-mod cluster;
-mod convergence;
-mod judge;
-mod keys;
-mod network;
-mod routes;
-mod session;
-mod shared;
-mod store;
-mod trouble;
-
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use clients::Load;
-use cluster::{Cluster, STORES, Stop};
-use judge::Ledger;
+use pinion_campaign::administrator::Wishes;
+use pinion_campaign::clients::Load;
+use pinion_campaign::cluster::{Plan, Stop};
+use pinion_campaign::keys::{GROUPS, border};
+use pinion_campaign::play::{Played, Setting, play};
+use pinion_campaign::shared::Shared;
+use pinion_campaign::trouble::{Trouble, Troubles};
 use pinion_workload::Random;
-use shared::Shared;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use trouble::Trouble;
 
+/// How many stores there are.
+const STORES: u8 = 3;
+/// Small memtables and logs: so that tables are merged, logs cut, and followers caught up by snapshots within minutes.
+const SETTINGS: &str = "\
+memory = \"256M\"
+cores = 2
+cpus = \"none\"
+[log]
+segment_size = \"8M\"
+replay_max = \"16M\"
+[tree]
+memtable_size = \"1M\"
+[limits]
+value_max = \"64K\"
+";
 /// From so many seconds on a campaign in which some trouble never came has failed, and one in which the administrator was never granted a wish.
 const TROUBLES_WITHIN: u64 = 60;
 const WISHES_WITHIN: u64 = 300;
 /// How often a line tells how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(30);
-/// How long clients go on when all is mended.
-const CALM: Duration = Duration::from_secs(2);
-/// How long the cluster may take until all is as it should be.
-const CONVERGES_WITHIN: Duration = Duration::from_mins(1);
-
 #[derive(Parser)]
 struct Arguments {
     /// How long trouble goes on
@@ -100,73 +93,63 @@ fn start(arguments: &Arguments, stop: Stop) -> Result<()> {
     result
 }
 
-fn run(
-    arguments: &Arguments,
-    work: &Path,
-    shared: &Arc<Shared>,
-    stop: Stop,
-    mut random: Random,
-) -> Result<()> {
+fn run(arguments: &Arguments, work: &Path, shared: &Arc<Shared>, stop: Stop, random: Random) -> Result<()> {
     let program = &arguments.server.canonicalize().context("the program pinion")?;
-    let (cluster, client) = Cluster::start(program, work, shared.clone(), stop)?;
-    let (rounds, judge) = judge::start(shared.clone(), work.to_owned());
     let lasts_max = Duration::from_secs(arguments.trouble_max);
-    let load =
-        Load { stores: STORES, clients: arguments.clients, rate: arguments.rate, rests_max: lasts_max };
-    let clients = clients::start(load, shared.clone(), rounds, random.fork());
-    let mut trouble = Trouble::new(cluster, client.clone(), random, lasts_max)?;
-    let begun = Instant::now();
-    let mut troubled = make_trouble(&mut trouble, Duration::from_secs(arguments.seconds));
-    shared.is_calm.store(true, Relaxed);
-    if troubled.is_ok() {
-        troubled = trouble.cluster.wait(CALM);
-    }
-    shared.ends.store(true, Relaxed);
-    let seconds = begun.elapsed().as_secs();
-    clients.join().map_err(|_| anyhow!("the clients' thread panicked"))??;
-    let ledger = judge.join().map_err(|_| anyhow!("the checker's thread panicked"))?;
-    report(&trouble, seconds);
-    troubled?;
-    trouble.cluster.check()?;
-    end(&mut trouble, &client, program, &ledger)?;
-    demand(arguments, &trouble)
-}
-
-fn make_trouble(trouble: &mut Trouble, time: Duration) -> Result<()> {
-    let (begun, mut told) = (Instant::now(), Instant::now());
-    trouble.run(time, |trouble| {
+    let setting = Setting {
+        plan: Plan {
+            stores: STORES,
+            voters: usize::from(STORES),
+            settings: SETTINGS.to_owned(),
+            borders: (0..GROUPS).step_by(2).skip(1).map(border).collect(),
+        },
+        load: Load {
+            clients: arguments.clients,
+            rate: arguments.rate,
+            rests_max: lasts_max,
+            wishes: Wishes { transfers: true, splits: true, changes: true },
+        },
+        troubles: Troubles::all(lasts_max),
+        loss_percent: 0,
+    };
+    let (mut begun, mut told) = (None, Instant::now());
+    let goes_on = |trouble: &Trouble| {
+        let begun = *begun.get_or_insert_with(Instant::now);
         if told.elapsed() >= TELL_EVERY {
             told = Instant::now();
-            let (shared, works) = (&trouble.cluster.shared, &trouble.cluster.shared.works);
-            println!(
-                "{:5} s: {} operations, {} rounds checked (slowest {} ms), {} troubles, {}",
-                begun.elapsed().as_secs(),
-                shared.operations(),
-                works.rounds_checked.load(Relaxed),
-                works.check_ms_max.load(Relaxed),
-                trouble.counts().map(|(_, count)| count).sum::<u64>(),
-                trouble.recoveries()
-            );
+            tell(trouble, begun.elapsed());
         }
-    })
-}
-
-/// The stores come to rest, are compared, and are stopped.
-fn end(trouble: &mut Trouble, client: &pinion_client::Client, program: &Path, ledger: &Ledger) -> Result<()> {
-    let regions = convergence::wait_until_whole(client, usize::from(STORES), CONVERGES_WITHIN)?;
-    let count = regions.len();
-    let keys = convergence::compare(regions, ledger)?;
-    println!("{count} regions with {keys} keys are the same on every store, and hold what was acknowledged");
-    trouble.cluster.check()?;
-    trouble.cluster.stop(program)?;
+        begun.elapsed() < Duration::from_secs(arguments.seconds)
+    };
+    let mut played = play(&setting, program, work, shared, stop, random, goes_on)?;
+    report(&played);
+    let rest = played.end(program)?;
+    println!(
+        "{} regions with {} keys are the same on every store, and hold what was acknowledged",
+        rest.regions, rest.keys
+    );
     println!("all stores stopped cleanly, and every checksum of theirs is right");
-    Ok(())
+    demand(arguments, &played.trouble)
 }
 
-fn report(trouble: &Trouble, seconds: u64) {
+fn tell(trouble: &Trouble, time: Duration) {
+    let (shared, works) = (&trouble.cluster.shared, &trouble.cluster.shared.works);
+    println!(
+        "{:5} s: {} operations, {} rounds checked (slowest {} ms), {} troubles, {}",
+        time.as_secs(),
+        shared.operations(),
+        works.rounds_checked.load(Relaxed),
+        works.check_ms_max.load(Relaxed),
+        trouble.counts().map(|(_, count)| count).sum::<u64>(),
+        trouble.recoveries()
+    );
+}
+
+fn report(played: &Played) {
+    let trouble = &played.trouble;
     let (shared, works) = (&trouble.cluster.shared, &trouble.cluster.shared.works);
     print!("{}", shared.table());
-    println!("{} operations in {seconds} s", shared.operations());
+    println!("{} operations in {} s", shared.operations(), played.time.as_secs());
     let load = |count: &std::sync::atomic::AtomicU64| count.load(Relaxed);
     println!(
         "checked: {} rounds, {} keys, {} of them undecided; {} configurations, slowest round {} ms",

@@ -1,7 +1,7 @@
 //! A network of our own: one namespace for each store and one for the clients, which has the bridge that joins them. Nothing of it is seen in
 //! the machine's own namespace but the names, which carry the process id of whoever made them.
 //!
-//! What is cut is dropped by nftables where it arrives, so that the sender learns nothing.
+//! What is cut or lost is dropped by nftables where it arrives, so that the sender learns nothing.
 
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
@@ -9,17 +9,25 @@ use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
-/// What the names of namespaces begin with. It is also the name of this program, by which those of a dead run are known.
-const NAME: &str = "pinion-campaign";
+/// What the names of namespaces begin with. Then come their maker's process id and the time of its start, by which those of a dead run are known.
+const NAME: &str = "pinion-stores";
 /// The first port of every store.
 const PORT: u16 = 20160;
 /// The clients' host; stores are 1, 2, and so on.
-pub(crate) const CLIENTS: u8 = 0;
+pub const CLIENTS: u8 = 0;
+/// Networks that this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
+/// Held while a network is made or looked for: ip(8) does not bear two at the same time that make the folder of namespaces.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// The namespaces; they are removed when it is dropped, with every process in them.
-pub(crate) struct Network {
+pub struct Network {
     stores: u8,
+    /// What the names of its namespaces begin with.
+    name: String,
 }
 
 impl Network {
@@ -27,21 +35,26 @@ impl Network {
     ///
     /// # Errors
     /// When this process may not make namespaces.
-    pub(crate) fn new(stores: u8) -> Result<Self> {
+    pub fn new(stores: u8) -> Result<Self> {
+        let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         remove_leftovers()?;
-        let network = Self { stores };
+        let (pid, number) = (std::process::id(), MADE.fetch_add(1, Relaxed));
+        let began = began(pid).context("this process has an entry in /proc")?;
+        let network = Self { stores, name: format!("{NAME}-{pid}-{began}-{number}") };
         let make = |host| {
-            run(Command::new("ip").args(["netns", "add", &name(host)]), "").context(
-                "a campaign makes network namespaces, and this process may not: run it as root, outside of a container that forbids it",
+            run(Command::new("ip").args(["netns", "add", &network.space(host)]), "").context(
+                "stores are parted in network namespaces, and this process may not make them: run it as root, outside of a container that \
+                 forbids it",
             )
         };
         (CLIENTS..=stores).try_for_each(make)?;
+        drop(making);
         network.ip(CLIENTS, "link add bridge type bridge")?;
         network.ip(CLIENTS, &format!("address add {}/24 dev bridge", address(CLIENTS)))?;
         network.ip(CLIENTS, "link set bridge up")?;
         network.ip(CLIENTS, "link set lo up")?;
         for store in 1..=stores {
-            let space = name(store);
+            let space = network.space(store);
             network
                 .ip(CLIENTS, &format!("link add store{store} type veth peer name bridge netns {space}"))?;
             network.ip(CLIENTS, &format!("link set store{store} master bridge up"))?;
@@ -49,7 +62,7 @@ impl Network {
             network.ip(store, "link set bridge up")?;
             network.ip(store, "link set lo up")?;
         }
-        let clients = File::open(format!("/run/netns/{}", name(CLIENTS)))?;
+        let clients = File::open(format!("/run/netns/{}", network.space(CLIENTS)))?;
         let kind = rustix::thread::LinkNameSpaceType::Network;
         rustix::thread::move_into_link_name_space(clients.as_fd(), Some(kind))
             .context("this thread cannot enter the clients' namespace")?;
@@ -57,8 +70,14 @@ impl Network {
         Ok(network)
     }
 
+    /// The namespace of a host.
+    pub fn space(&self, host: u8) -> String {
+        assert!(host <= self.stores, "there is no host {host}");
+        format!("{}-{host}", self.name)
+    }
+
     /// Drops from now on what goes from the first to the second of these hosts, and nothing else.
-    pub(crate) fn cut(&self, cuts: &[(u8, u8)]) -> Result<()> {
+    pub fn cut(&self, cuts: &[(u8, u8)]) -> Result<()> {
         for host in CLIENTS..=self.stores {
             let mut drops = String::new();
             for (from, _) in cuts.iter().filter(|(_, to)| *to == host) {
@@ -68,20 +87,53 @@ impl Network {
                 "table inet cuts\ndelete table inet cuts\ntable inet cuts {{\nchain input {{\n\
                  type filter hook input priority 0; policy accept;\n{drops}}}\n}}\n"
             );
-            run(&mut within(host, "nft", &["-f", "-"]), &rules)?;
+            run(&mut within(&self.space(host), "nft", &["-f", "-"]), &rules)?;
         }
         Ok(())
     }
 
-    /// Drops nothing any more.
-    pub(crate) fn heal(&self) -> Result<()> {
+    /// Cuts nothing any more.
+    pub fn heal(&self) -> Result<()> {
         self.cut(&[])
     }
 
+    /// Parts these stores from the others; the clients reach all.
+    pub fn part(&self, side: impl Fn(u8) -> bool) -> Result<()> {
+        let pairs = (1..=self.stores).flat_map(|from| (1..=self.stores).map(move |to| (from, to)));
+        self.cut(&pairs.filter(|(from, to)| side(*from) != side(*to)).collect::<Vec<_>>())
+    }
+
+    /// Loses from now on so many of a hundred packets that arrive at a store, whoever sends them, as chance has it.
+    pub fn lose(&self, percent: u8) -> Result<()> {
+        for store in 1..=self.stores {
+            let rules = format!(
+                "table inet loss\ndelete table inet loss\ntable inet loss {{\ncounter lost {{\n}}\nchain input {{\n\
+                 type filter hook input priority 0; policy accept;\n\
+                 iifname bridge numgen random mod 100 < {percent} counter name lost drop\n}}\n}}\n"
+            );
+            run(&mut within(&self.space(store), "nft", &["-f", "-"]), &rules)?;
+        }
+        Ok(())
+    }
+
+    /// Loses nothing any more; how many packets were lost.
+    pub fn stop_losing(&self) -> Result<u64> {
+        let mut lost = 0;
+        for store in 1..=self.stores {
+            let space = self.space(store);
+            let listed = within(&space, "nft", &["list", "counter", "inet", "loss", "lost"]).output()?;
+            let said = String::from_utf8_lossy(&listed.stdout);
+            let mut words = said.split_whitespace().skip_while(|word| *word != "packets").skip(1);
+            let count: u64 = words.next().context("nftables counts packets")?.parse()?;
+            lost += count;
+            run(&mut within(&space, "nft", &["delete", "table", "inet", "loss"]), "")?;
+        }
+        Ok(lost)
+    }
+
     fn ip(&self, host: u8, arguments: &str) -> Result<()> {
-        assert!(host <= self.stores, "there is no host {host}");
         let mut command = Command::new("ip");
-        command.args(["-netns", &name(host)]).args(arguments.split(' '));
+        command.args(["-netns", &self.space(host)]).args(arguments.split(' '));
         run(&mut command, "")
     }
 }
@@ -89,8 +141,9 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for host in CLIENTS..=self.stores {
-            if let Err(error) = remove(&name(host)) {
-                eprintln!("{} is left over: {error:#}", name(host));
+            let space = self.space(host);
+            if let Err(error) = remove(&space) {
+                eprintln!("{space} is left over: {error:#}");
             }
         }
     }
@@ -102,19 +155,28 @@ pub(crate) fn address(host: u8) -> IpAddr {
 }
 
 /// Where a store's first core listens.
-pub(crate) fn listener(store: u8) -> SocketAddr {
+pub fn listener(store: u8) -> SocketAddr {
     SocketAddr::new(address(store), PORT)
 }
 
-/// A command that runs on a host, as the process that is started: no shell, no parent in between.
-pub(crate) fn within(host: u8, program: &str, arguments: &[&str]) -> Command {
+/// A command that runs in a namespace, as the process that is started: no shell, no parent in between.
+pub(crate) fn within(space: &str, program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", &name(host), program]).args(arguments);
+    command.args(["netns", "exec", space, program]).args(arguments);
     command
 }
 
-fn name(host: u8) -> String {
-    format!("{NAME}-{}-{host}", std::process::id())
+/// When a process began, in ticks since the machine did; `None` when there is no such process.
+fn began(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field, a name in parentheses, may have any character in it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Who made a namespace of this name, and when that process began.
+fn maker(space: &str) -> Option<(u32, u64)> {
+    let (pid, rest) = space.strip_prefix(NAME)?.strip_prefix('-')?.split_once('-')?;
+    Some((pid.parse().ok()?, rest.split_once('-')?.0.parse().ok()?))
 }
 
 /// Removes namespaces whose maker has died without doing so.
@@ -122,11 +184,8 @@ fn remove_leftovers() -> Result<()> {
     let listed = Command::new("ip").args(["netns", "list"]).output().context("ip(8) cannot be run")?;
     for line in String::from_utf8_lossy(&listed.stdout).lines() {
         let space = line.split(' ').next().unwrap_or_default();
-        let maker = space.strip_prefix(NAME).and_then(|rest| rest.split('-').nth(1));
-        let Some(maker) = maker.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        let lives = std::fs::read_to_string(format!("/proc/{maker}/comm"))
-            .is_ok_and(|program| program.trim() == NAME);
-        if !lives {
+        let Some((maker, then)) = maker(space) else { continue };
+        if began(maker) != Some(then) {
             eprintln!("{space} is left over from a run that died: it is removed");
             remove(space)?;
         }
@@ -161,4 +220,19 @@ fn run(command: &mut Command, input: &str) -> Result<()> {
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "{shown}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_known_by_the_process_that_made_it() {
+        let pid = std::process::id();
+        let name = format!("{NAME}-{pid}-{}-7", began(pid).unwrap());
+        let network = std::mem::ManuallyDrop::new(Network { stores: 3, name });
+        assert_eq!(maker(&network.space(2)), Some((pid, began(pid).unwrap())));
+        assert_eq!(maker("pinion-campaign-1-2"), None);
+        assert_eq!(maker("default"), None);
+    }
 }

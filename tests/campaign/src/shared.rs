@@ -1,4 +1,4 @@
-//! What the campaign's threads share: when to end, what is wrong, and what was counted.
+//! What a campaign's threads share: when to end, what is wrong, and what was counted.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -51,28 +51,38 @@ pub(crate) enum Fate {
 
 /// What administrators and the checker have done.
 #[derive(Default)]
-pub(crate) struct Works {
-    pub(crate) transfers: AtomicU64,
-    pub(crate) splits: AtomicU64,
-    pub(crate) removals: AtomicU64,
-    pub(crate) demotions: AtomicU64,
-    pub(crate) rounds_checked: AtomicU64,
-    pub(crate) keys_checked: AtomicU64,
-    pub(crate) keys_undecided: AtomicU64,
-    pub(crate) configurations: AtomicU64,
-    pub(crate) check_ms_max: AtomicU64,
+pub struct Works {
+    /// Leaders moved.
+    pub transfers: AtomicU64,
+    /// Splits asked for and done.
+    pub splits: AtomicU64,
+    /// Voters taken away.
+    pub removals: AtomicU64,
+    /// Voters made learners.
+    pub demotions: AtomicU64,
+    /// Rounds that were judged.
+    pub rounds_checked: AtomicU64,
+    /// Keys of those rounds.
+    pub keys_checked: AtomicU64,
+    /// Keys of which the checker's limits left it undecided whether they are right.
+    pub keys_undecided: AtomicU64,
+    /// What the checker went through.
+    pub configurations: AtomicU64,
+    /// Milliseconds that the slowest round took to be judged.
+    pub check_ms_max: AtomicU64,
 }
 
 /// Shared by all threads.
 #[derive(Default)]
-pub(crate) struct Shared {
+pub struct Shared {
     /// The administrator rests from now on.
-    pub(crate) is_calm: AtomicBool,
+    pub is_calm: AtomicBool,
     /// The clients end.
-    pub(crate) ends: AtomicBool,
+    pub ends: AtomicBool,
     /// The user wants the program to end.
-    pub(crate) is_interrupted: AtomicBool,
-    pub(crate) works: Works,
+    pub is_interrupted: AtomicBool,
+    /// What was done besides operations.
+    pub works: Works,
     fates: [[AtomicU64; 3]; Kind::ALL.len()],
     failure: Mutex<Option<String>>,
 }
@@ -85,7 +95,7 @@ impl Shared {
     }
 
     /// What is wrong.
-    pub(crate) fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -94,12 +104,12 @@ impl Shared {
     }
 
     /// Operations so far.
-    pub(crate) fn operations(&self) -> u64 {
+    pub fn operations(&self) -> u64 {
         self.fates.iter().flatten().map(|count| count.load(Relaxed)).sum()
     }
 
     /// A table of operations by kind and fate.
-    pub(crate) fn table(&self) -> String {
+    pub fn table(&self) -> String {
         let mut table = format!("{:26}{:>10}{:>10}{:>10}\n", "operations", "done", "refused", "unknown");
         let mut sums = [0; 3];
         let mut row = |name: &str, counts: [u64; 3]| {

@@ -15,24 +15,12 @@ use std::time::{Duration, Instant};
 const START_MAX: Duration = Duration::from_secs(30);
 /// How long a clean stop may take.
 const STOP_MAX: Duration = Duration::from_secs(30);
-/// Small memtables and logs: so that tables are merged, logs cut, and followers caught up by snapshots within minutes.
-const CONFIG: &str = "\
-memory = \"256M\"
-cores = 2
-cpus = \"none\"
-[log]
-segment_size = \"8M\"
-replay_max = \"16M\"
-[tree]
-memtable_size = \"1M\"
-[limits]
-value_max = \"64K\"
-";
-
 /// A store: its directory, and the process when there is one.
-pub(crate) struct Store {
+pub struct Store {
     /// Which host it is on; its id in the cluster, too.
-    pub(crate) number: u8,
+    pub number: u8,
+    /// The namespace of that host.
+    space: String,
     program: PathBuf,
     directory: PathBuf,
     process: Option<Process>,
@@ -46,29 +34,35 @@ struct Process {
 }
 
 impl Store {
-    /// A store that was never started, with all of its files in `directory`.
-    pub(crate) fn new(number: u8, program: &Path, directory: PathBuf) -> Result<Self> {
+    /// A store in a namespace, never started, with these settings and all of its files in `directory`.
+    pub(crate) fn new(
+        number: u8,
+        space: String,
+        program: &Path,
+        settings: &str,
+        directory: PathBuf,
+    ) -> Result<Self> {
         std::fs::create_dir_all(&directory)?;
-        std::fs::write(directory.join("pinion.toml"), CONFIG)?;
-        Ok(Self { number, program: program.to_owned(), directory, process: None })
+        std::fs::write(directory.join("pinion.toml"), settings)?;
+        Ok(Self { number, space, program: program.to_owned(), directory, process: None })
     }
 
     /// Where its data is.
-    pub(crate) fn data(&self) -> PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.directory.join("data")
     }
 
     /// What it has logged, over all its lives.
-    pub(crate) fn log(&self) -> PathBuf {
+    pub fn log(&self) -> PathBuf {
         self.directory.join("log")
     }
 
     /// Starts the process; see [`Store::wait_until_ready`].
-    pub(crate) fn start(&mut self, join: Option<u8>) -> Result<()> {
+    pub fn start(&mut self, join: Option<u8>) -> Result<()> {
         assert!(self.process.is_none(), "store {} runs already", self.number);
         let program = self.program.to_str().context("the program's path is UTF-8")?;
         let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = within(self.number, program, &["server", "--config"]);
+        let mut command = within(&self.space, program, &["server", "--config"]);
         command.arg(self.directory.join("pinion.toml")).arg("--data-dir").arg(self.data());
         command.args(["--listen", &network::listener(self.number).to_string()]);
         if let Some(join) = join {
@@ -90,7 +84,7 @@ impl Store {
     }
 
     /// Waits until a process that was started says that it serves.
-    pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
+    pub fn wait_until_ready(&mut self) -> Result<()> {
         let (number, log) = (self.number, self.log());
         let process = self.process.as_mut().context("the store was not started")?;
         while !process.is_ready {
@@ -110,7 +104,7 @@ impl Store {
     }
 
     /// Fails when the process has ended by itself.
-    pub(crate) fn check_running(&mut self) -> Result<()> {
+    pub fn check_running(&mut self) -> Result<()> {
         if let Some(process) = &mut self.process
             && let Some(status) = process.child.try_wait()?
         {
@@ -120,7 +114,7 @@ impl Store {
     }
 
     /// Kills the process with -9 and waits for its end.
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.check_running()?;
         if let Some(mut process) = self.process.take() {
             process.child.kill()?;
@@ -130,22 +124,22 @@ impl Store {
     }
 
     /// Whether there is a process.
-    pub(crate) fn runs(&self) -> bool {
+    pub fn runs(&self) -> bool {
         self.process.is_some()
     }
 
     /// SIGSTOP.
-    pub(crate) fn pause(&self) -> Result<()> {
+    pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
     /// SIGCONT.
-    pub(crate) fn resume(&self) -> Result<()> {
+    pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
     /// SIGTERM; the process must end in time, and with success.
-    pub(crate) fn stop(&mut self) -> Result<()> {
+    pub fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let mut process = self.process.take().context("the store does not run")?;
         let deadline = Instant::now() + STOP_MAX;

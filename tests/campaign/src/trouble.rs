@@ -1,7 +1,7 @@
 //! What befalls the stores, one trouble after the other, dealt from a shuffled deck so that every kind comes. After each all is mended, and
 //! every group of keys must take a write in time.
 
-use crate::cluster::{Cluster, STORES};
+use crate::cluster::Cluster;
 use crate::keys::{GROUPS, probe};
 use crate::network::CLIENTS;
 use anyhow::{Context as _, Result, ensure};
@@ -17,12 +17,12 @@ const STARTING_MS: u64 = 400;
 /// Leases and elections take a second or so: half of the pauses are about that long.
 const SHORT_PAUSE_MS: std::ops::Range<u64> = 200..1500;
 
-/// One of so many cuts has a store killed amid it, which starts again while it lasts.
-const KILLS_AMID_CUTS: u64 = 4;
+/// How long stores are parted in the same way: about as long as an election takes.
+const SIDES_MS: std::ops::Range<u64> = 600..1200;
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// kill -9 of a store.
     Kill,
     /// kill -9 of a store, and again while it starts.
@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Pause,
     /// A store and the others do not hear each other; the clients reach all.
     TwoWay,
+    /// Chance parts the stores in two, and parts them anew while it lasts; the clients reach all.
+    Sides,
     /// A store does not hear others, or is not heard.
     OneWay,
     /// Two stores do not hear each other; the third hears both.
@@ -41,30 +43,51 @@ pub(crate) enum Kind {
     Answers,
 }
 
-use Kind::{Answers, Kill, KillAll, KillAtStart, Link, OneWay, Pause, TwoWay};
+use Kind::{Answers, Kill, KillAll, KillAtStart, Link, OneWay, Pause, Sides, TwoWay};
 
 impl Kind {
-    pub(crate) const ALL: [(Self, &str); 8] = [
+    pub(crate) const ALL: [(Self, &str); 9] = [
         (Kill, "kill -9 of one"),
         (KillAtStart, "kill -9 at the start"),
         (KillAll, "kill -9 of all"),
         (Pause, "pause"),
         (TwoWay, "two-way partition"),
+        (Sides, "partition again and again"),
         (OneWay, "one-way partition"),
         (Link, "cut of one link"),
         (Answers, "answers lost"),
     ];
 }
 
-/// What is dealt before anything comes again.
+/// Every kind, some of them twice.
 const DECK: [Kind; 12] =
-    [Kill, Kill, KillAtStart, KillAll, Pause, Pause, TwoWay, TwoWay, OneWay, OneWay, Link, Answers];
+    [Kill, Kill, KillAtStart, KillAll, Pause, Pause, TwoWay, Sides, OneWay, OneWay, Link, Answers];
+
+/// What trouble there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Troubles {
+    /// What is dealt, in any order, before anything comes again; nothing is no trouble at all.
+    pub deck: &'static [Kind],
+    /// How long each lasts at most, and a quarter of that at least.
+    pub lasts_max: Duration,
+    /// One of so many cuts has a store killed amid it, which starts again while it lasts; 0 for none.
+    pub kills_amid_cuts: u64,
+}
+
+impl Troubles {
+    /// All kinds.
+    pub fn all(lasts_max: Duration) -> Self {
+        Self { deck: &DECK, lasts_max, kills_amid_cuts: 4 }
+    }
+}
 
 /// A source of trouble.
-pub(crate) struct Trouble {
-    pub(crate) cluster: Cluster,
+pub struct Trouble {
+    /// What is troubled.
+    pub cluster: Cluster,
     client: Client,
     random: Random,
+    troubles: Troubles,
     deck: Vec<Kind>,
     /// How long a trouble lasts.
     lasts_ms: std::ops::Range<u64>,
@@ -74,13 +97,13 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
-    /// Trouble that lasts `lasts_max` at most.
-    pub(crate) fn new(cluster: Cluster, client: Client, random: Random, lasts_max: Duration) -> Result<Self> {
-        let most = u64::try_from(lasts_max.as_millis())?.max(2);
+    pub(crate) fn new(cluster: Cluster, client: Client, random: Random, troubles: Troubles) -> Result<Self> {
+        let most = u64::try_from(troubles.lasts_max.as_millis())?.max(2);
         Ok(Self {
             cluster,
             client,
             random,
+            troubles,
             deck: Vec::new(),
             lasts_ms: most / 4..most,
             counts: [0; Kind::ALL.len()],
@@ -88,33 +111,32 @@ impl Trouble {
         })
     }
 
-    /// Makes trouble for so long, and tells `each` after every one; then all is mended.
-    pub(crate) fn run(&mut self, time: Duration, mut each: impl FnMut(&Self)) -> Result<()> {
-        let begun = Instant::now();
-        while begun.elapsed() < time {
-            let kind = self.deal();
-            let mending = self.trouble(kind).with_context(|| format!("{kind:?}"))?;
-            self.recover(mending).with_context(|| format!("after {kind:?}"))?;
-            self.cluster.check_logs()?;
+    /// Makes trouble as long as it is told to go on; then all is mended.
+    pub(crate) fn run(&mut self, mut goes_on: impl FnMut(&Self) -> bool) -> Result<()> {
+        while goes_on(self) {
+            if let Some(kind) = self.deal() {
+                let mending = self.trouble(kind).with_context(|| format!("{kind:?}"))?;
+                self.recover(mending).with_context(|| format!("after {kind:?}"))?;
+                self.cluster.check_logs()?;
+            }
             let rests = self.any_ms(&(100..self.lasts_ms.start.max(101)));
             self.cluster.wait(rests)?;
-            each(self);
         }
         Ok(())
     }
 
     /// How often each kind has come.
-    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Kind::ALL.iter().zip(self.counts).map(|((_, name), count)| (*name, count))
     }
 
-    /// Whether every card of the deck has been dealt.
-    pub(crate) fn had_all(&self) -> bool {
-        self.counts.iter().all(|count| *count > 0)
+    /// Whether every kind that there is to be has come.
+    pub fn had_all(&self) -> bool {
+        self.troubles.deck.iter().all(|kind| self.counts[*kind as usize] > 0)
     }
 
     /// How long recovering took, for people.
-    pub(crate) fn recoveries(&self) -> String {
+    pub fn recoveries(&self) -> String {
         let times = &self.recoveries_ms;
         format!(
             "{} recoveries: p50 {} ms, p99 {} ms, max {} ms",
@@ -125,17 +147,17 @@ impl Trouble {
         )
     }
 
-    fn deal(&mut self) -> Kind {
+    fn deal(&mut self) -> Option<Kind> {
         if self.deck.is_empty() {
-            self.deck = DECK.to_vec();
+            self.deck = self.troubles.deck.to_vec();
             for place in (1..self.deck.len()).rev() {
                 let other = self.random.index(place + 1);
                 self.deck.swap(place, other);
             }
         }
-        let kind = self.deck.pop().unwrap_or(Kill);
+        let kind = self.deck.pop()?;
         self.counts[kind as usize] += 1;
-        kind
+        Some(kind)
     }
 
     fn any_ms(&mut self, range: &std::ops::Range<u64>) -> Duration {
@@ -193,17 +215,20 @@ impl Trouble {
                 self.cluster.stores[place].resume()?;
                 return Ok(mending);
             }
-            TwoWay | OneWay | Link | Answers => {
-                let cuts = self.cuts(kind, u8::try_from(place)? + 1);
-                self.cluster.network.cut(&cuts)?;
-                self.cluster.wait(lasts / 2)?;
-                if self.random.below(KILLS_AMID_CUTS) == 0 {
+            TwoWay | Sides | OneWay | Link | Answers => {
+                if kind != Sides {
+                    let cuts = self.cuts(kind, u8::try_from(place)? + 1);
+                    self.cluster.network.cut(&cuts)?;
+                }
+                self.stay_cut(kind, lasts / 2)?;
+                let kills = self.troubles.kills_amid_cuts;
+                if kills > 0 && self.random.below(kills) == 0 {
                     let other = self.random.index(self.cluster.stores.len());
                     self.counts[Kill as usize] += 1;
                     self.cluster.stores[other].kill()?;
                     self.cluster.restart()?;
                 }
-                self.cluster.wait(lasts / 2)?;
+                self.stay_cut(kind, lasts / 2)?;
                 let mending = Instant::now();
                 self.cluster.network.heal()?;
                 return Ok(mending);
@@ -219,9 +244,35 @@ impl Trouble {
         if self.coin() { self.cluster.wait(lasts) } else { Ok(()) }
     }
 
+    /// Leaves cut what is cut, or parts the stores anew, for so long.
+    fn stay_cut(&mut self, kind: Kind, lasts: Duration) -> Result<()> {
+        if kind != Sides {
+            return self.cluster.wait(lasts);
+        }
+        let until = Instant::now() + lasts;
+        while Instant::now() < until {
+            let sides = self.sides();
+            self.cluster.network.part(|store| sides[usize::from(store) - 1])?;
+            let same = self.any_ms(&SIDES_MS);
+            self.cluster.wait(same.min(until.saturating_duration_since(Instant::now())))?;
+        }
+        Ok(())
+    }
+
+    /// Which of two sides each store is on, of which none is empty.
+    fn sides(&mut self) -> Vec<bool> {
+        loop {
+            let sides: Vec<bool> = self.cluster.stores.iter().map(|_| self.random.below(2) == 0).collect();
+            if sides.contains(&true) && sides.contains(&false) {
+                return sides;
+            }
+        }
+    }
+
     /// Which directions are cut.
     fn cuts(&mut self, kind: Kind, store: u8) -> Vec<(u8, u8)> {
-        let others: Vec<u8> = (1..=STORES).filter(|other| *other != store).collect();
+        let others: Vec<u8> = self.cluster.stores.iter().map(|store| store.number).collect();
+        let others: Vec<u8> = others.into_iter().filter(|other| *other != store).collect();
         let one = others[self.random.index(others.len())];
         let to = others.iter().map(|other| (store, *other));
         let from = others.iter().map(|other| (*other, store));
