@@ -12,7 +12,7 @@ use pinion_client::{Cluster, Options, StoreId};
 use pinion_workload::Random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub fn options() -> Options {
     Options { call_timeout: CALL_MAX, admin_timeout: CHANGE_MAX, ..Options::default() }
 }
 
-/// Starts the clients, on a thread that inherits this one's namespace. They end when they are told to.
+/// Starts the clients, on a thread that inherits this one's namespace, and waits until they know the cluster. They end when they are told to.
 pub(crate) fn start(
     load: Load,
     stores: u8,
@@ -47,21 +47,26 @@ pub(crate) fn start(
     judge: SyncSender<Finished>,
     random: Random,
 ) -> JoinHandle<Result<()>> {
-    std::thread::spawn(move || {
+    let (ready, connected) = channel();
+    let thread = std::thread::spawn(move || {
         let ended = shared.clone();
-        let result = pinion_runtime::machine::block_on(run(load, stores, shared, judge, random))
+        let result = pinion_runtime::machine::block_on(run(load, stores, ready, shared, judge, random))
             .context("the clients' runtime")
             .and_then(|result| result);
         if let Err(error) = &result {
             ended.fail(format!("the clients ended: {error:#}"));
         }
         result
-    })
+    });
+    // Where they can't connect they say so when they are joined.
+    let _ = connected.recv();
+    thread
 }
 
 async fn run(
     load: Load,
     stores: u8,
+    ready: Sender<()>,
     shared: Arc<Shared>,
     judge: SyncSender<Finished>,
     mut random: Random,
@@ -70,6 +75,7 @@ async fn run(
         (1..=stores).map(|store| (StoreId(u64::from(store)), network::listener(store))).collect();
     let addresses: Vec<_> = stores.values().copied().collect();
     let cluster = Cluster::connect(&addresses, options()).await?;
+    ready.send(())?;
     let session = Session::new(shared.clone());
     let routes = Routes::new(cluster.with_own_connections(), stores);
     let fresh = pinion_runtime::spawn(routes.clone().keep_fresh(shared));

@@ -5,7 +5,7 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::{clients, convergence};
 use anyhow::{Context as _, Result, bail, ensure};
-use pinion_client::Client;
+use pinion_client::{Client, PeerChange, PeerChangeKind, StoreId};
 use pinion_linearizability::Key;
 use std::path::Path;
 use std::pin::Pin;
@@ -77,6 +77,7 @@ impl Cluster {
         if !plan.borders.is_empty() {
             client.blocking().split(&plan.borders)?;
         }
+        give_voters(&client, plan)?;
         convergence::wait_until_whole(&client, plan.voters, FORMS_WITHIN)?;
         Ok((cluster, client))
     }
@@ -145,4 +146,19 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Gives every region its voters at once, which takes the stores a second for each of them.
+fn give_voters(client: &Client, plan: &Plan) -> Result<()> {
+    let begun = Instant::now();
+    let voters = (1..=plan.stores).take(plan.voters).map(|store| StoreId(u64::from(store)));
+    let changes: Vec<_> = voters.map(|store| PeerChange { store, kind: PeerChangeKind::AddVoter }).collect();
+    for info in client.blocking().regions()? {
+        // Whoever leads it hears of new stores a moment later, and may be about to change something itself.
+        while let Err(error) = client.blocking().change_peers(info.region.id, &changes) {
+            ensure!(begun.elapsed() < FORMS_WITHIN, "region {} gets no voters: {error}", info.region.id);
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ mod judge;
 pub mod keys;
 pub mod network;
 pub mod play;
-mod routes;
+pub mod routes;
 mod session;
 pub mod shared;
 pub mod store;

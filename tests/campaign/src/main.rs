@@ -36,6 +36,8 @@ const TROUBLES_WITHIN: u64 = 60;
 const WISHES_WITHIN: u64 = 300;
 /// How often a line tells how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(30);
+/// How long clients go on when all is mended.
+const CALM: Duration = Duration::from_secs(2);
 #[derive(Parser)]
 struct Arguments {
     /// How long trouble goes on
@@ -111,6 +113,7 @@ fn run(arguments: &Arguments, work: &Path, shared: &Arc<Shared>, stop: Stop, ran
         },
         troubles: Troubles::all(lasts_max),
         loss_percent: 0,
+        calm: CALM,
     };
     let (mut begun, mut told) = (None, Instant::now());
     let goes_on = |trouble: &Trouble| {

@@ -107,9 +107,9 @@ impl Network {
     pub fn lose(&self, percent: u8) -> Result<()> {
         for store in 1..=self.stores {
             let rules = format!(
-                "table inet loss\ndelete table inet loss\ntable inet loss {{\ncounter lost {{\n}}\nchain input {{\n\
+                "table inet loss\ndelete table inet loss\ntable inet loss {{\ncounter lost {{\npackets 0 bytes 0\n}}\nchain input {{\n\
                  type filter hook input priority 0; policy accept;\n\
-                 iifname bridge numgen random mod 100 < {percent} counter name lost drop\n}}\n}}\n"
+                 iifname \"bridge\" numgen random mod 100 < {percent} counter name lost drop\n}}\n}}\n"
             );
             run(&mut within(&self.space(store), "nft", &["-f", "-"]), &rules)?;
         }
@@ -142,6 +142,10 @@ impl Drop for Network {
     fn drop(&mut self) {
         for host in CLIENTS..=self.stores {
             let space = self.space(host);
+            // It may not have come to all of them.
+            if !std::path::Path::new("/run/netns").join(&space).exists() {
+                continue;
+            }
             if let Err(error) = remove(&space) {
                 eprintln!("{space} is left over: {error:#}");
             }

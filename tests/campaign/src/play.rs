@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How long clients go on when all is mended.
-const CALM: Duration = Duration::from_secs(2);
 /// How long the cluster may take until all is as it should be.
 const CONVERGES_WITHIN: Duration = Duration::from_mins(1);
 
@@ -30,6 +28,8 @@ pub struct Setting {
     pub troubles: Troubles,
     /// Packets of a hundred that get lost all the while; see [`Network::lose`](crate::network::Network::lose).
     pub loss_percent: u8,
+    /// How long clients go on when all is mended.
+    pub calm: Duration,
 }
 
 /// A play whose clients have ended, and whose cluster is there.
@@ -72,7 +72,9 @@ pub fn play(
     let clients = clients::start(setting.load, setting.plan.stores, shared.clone(), rounds, random.fork());
     let mut trouble = Trouble::new(cluster, client.clone(), random, setting.troubles)?;
     let begun = Instant::now();
-    let lost = make_trouble(&mut trouble, setting.loss_percent, goes_on);
+    let lost = make_trouble(&mut trouble, setting, goes_on);
+    // It may not have come to that.
+    shared.is_calm.store(true, Relaxed);
     shared.ends.store(true, Relaxed);
     let time = begun.elapsed();
     clients.join().map_err(|_| anyhow!("the clients' thread panicked"))??;
@@ -85,18 +87,17 @@ pub fn play(
 /// Gives how many packets were lost.
 fn make_trouble(
     trouble: &mut Trouble,
-    loss_percent: u8,
+    setting: &Setting,
     goes_on: impl FnMut(&Trouble) -> bool,
 ) -> Result<u64> {
-    let loses = loss_percent > 0;
+    let loses = setting.loss_percent > 0;
     if loses {
-        trouble.cluster.network.lose(loss_percent)?;
+        trouble.cluster.network.lose(setting.loss_percent)?;
     }
-    let troubled = trouble.run(goes_on);
+    trouble.run(goes_on)?;
     trouble.cluster.shared.is_calm.store(true, Relaxed);
-    troubled?;
     let lost = if loses { trouble.cluster.network.stop_losing()? } else { 0 };
-    trouble.cluster.wait(CALM)?;
+    trouble.cluster.wait(setting.calm)?;
     Ok(lost)
 }
 

@@ -131,7 +131,7 @@ impl Routes {
 }
 
 /// Connects, or gives up soon.
-pub(crate) async fn connect(address: SocketAddr) -> Result<Connection, ClientError> {
+pub async fn connect(address: SocketAddr) -> Result<Connection, ClientError> {
     use futures_util::future::{Either, select};
     let connecting = std::pin::pin!(Connection::connect(address));
     let timer = std::pin::pin!(pinion_runtime::sleep(ANSWER_MAX));
