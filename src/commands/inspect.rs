@@ -118,6 +118,7 @@ fn overview(store: &ExaminedStore, printer: &mut Printer) {
                     ("table_bytes", bytes.into()),
                     ("flushed", region.state.applied_index.into()),
                     ("commit", region.hard_state.2.0.into()),
+                    ("first", region.log.0.0.into()),
                     ("last", region.log.1.0.into()),
                 ];
                 printer.line("region", &fields);

@@ -21,6 +21,9 @@ fn a_killed_store_shows_its_keys_and_a_flipped_byte_is_named() {
 
     let overview = text(&run(&["inspect", shown]).stdout);
     assert!(overview.contains("start=raw:") && overview.contains("core\tid=0"), "{overview}");
+    // An entry of its leader's own, and two writes.
+    let is_whole = |line: &String| line.contains("\tfirst=6\t") && line.contains("\tlast=8");
+    assert!(fields(&overview, "region").iter().any(is_whole), "{overview}");
     let versions = text(&run(&["inspect", shown, "key", "name"]).stdout);
     let values: Vec<_> = versions.lines().filter_map(|line| line.split('\t').nth(3)).collect();
     assert_eq!(values, ["first", "second"]);
