@@ -4,7 +4,9 @@ use crate::attempt::regions_of;
 use crate::cache::Entry;
 use crate::cluster::Cluster;
 use crate::retry::{Failure, Pause, Retry};
-use crate::{ClientError, Error, PeerChange, RegionId, RegionInfo, StoreId, StoreInfo, StoreRecord};
+use crate::{
+    ClientError, Error, PeerChange, RegionId, RegionInfo, StoreId, StoreInfo, StoreRecord, WireError,
+};
 use pinion_capnp::Client as Connection;
 use pinion_runtime::now;
 use pinion_types::key::Zone;
@@ -72,9 +74,14 @@ impl Cluster {
         let stored = Zone::Raw.stored(key);
         let mut retry = self.retry();
         loop {
-            let call = async |connection: &Connection| connection.region(&stored).await;
             let outcome = match self.locate(&stored).await {
-                Ok(entry) => self.at_leader(&entry, false, &retry, call).await,
+                Ok(entry) => {
+                    let call = async |connection: &Connection| {
+                        let info = connection.region(&stored).await?;
+                        of_leader(entry.region.id, info).map_err(ClientError::Refused)
+                    };
+                    self.at_leader(&entry, false, &retry, call).await
+                }
                 Err(failure) => Err(failure),
             };
             match outcome {
@@ -93,7 +100,7 @@ impl Cluster {
         rest.dedup();
         let mut made: BTreeMap<RegionId, RegionInfo> = BTreeMap::new();
         if rest.is_empty() {
-            return Err(crate::WireError::invalid("a split takes a key at least").into());
+            return Err(WireError::invalid("a split takes a key at least").into());
         }
         while !rest.is_empty() {
             match self.split_region(&rest, &retry).await {
@@ -172,5 +179,15 @@ impl Cluster {
         }
         let found = self.known.cache.borrow().of(region);
         found.map(Ok).ok_or(Error::NoSuchRegion(region))
+    }
+}
+
+/// What a store says of a region, if it leads it: whoever does not says how things were for it once.
+fn of_leader(asked: RegionId, info: RegionInfo) -> Result<RegionInfo, WireError> {
+    match info {
+        info if info.is_leader => Ok(info),
+        info if info.region.id == asked => Err(WireError::NotLeader { region: asked, leader: info.leader }),
+        // It has the key in a region that is older or newer than the one that it was asked for.
+        _ => Err(WireError::RegionNotFound(asked)),
     }
 }

@@ -9,7 +9,9 @@ use pinion_client::{
 use pinion_runtime::sim::{Config, Host, Simulation, run};
 use pinion_runtime::{now, sleep};
 use pinion_shard::Founding;
-use pinion_types::PeerRole;
+use pinion_types::{CoreId, PeerRole};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 const FAMILY: ColumnFamily = ColumnFamily::Default;
@@ -170,6 +172,59 @@ fn writes_go_on_when_a_leader_dies_and_none_is_lost() {
                 assert!(cluster.get(FAMILY, key).await.unwrap().is_some(), "{key:?} is lost");
             }
         });
+    });
+}
+
+/// Its store may have missed a split, and would show the whole region as if it were still there.
+#[test]
+fn a_region_is_never_shown_as_a_peer_has_it_that_does_not_lead() {
+    run(Config::new(seed()), |simulation| {
+        let hosts = start(simulation, 1);
+        let client = simulation.add_host("client");
+        let address = hosts[0].address(PORT);
+        let step = Rc::new(Cell::new(0));
+        let driven = step.clone();
+        let asking = client.spawn_core(CoreId(0), async move {
+            let wait_for_step = async |number| {
+                while driven.get() < number {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            let cluster = Cluster::connect(&[address], Options::default()).await.unwrap();
+            let before = cluster.region(b"key9").await.unwrap();
+            driven.set(1);
+            wait_for_step(2).await;
+            let alone = cluster.region(b"key9").await;
+            driven.set(3);
+            wait_for_step(4).await;
+            (before, alone, cluster.region(b"key9").await.unwrap())
+        });
+        let (before, alone, after) = simulation.block_on(async {
+            let wait_for_step = async |number| {
+                while step.get() < number {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            wait_for_step(1).await;
+            let cluster = connect(&hosts[0]).await;
+            let info = cluster.region(b"key9").await.unwrap();
+            cluster.transfer_leader(info.region.id, StoreId(1)).await.unwrap();
+            for host in &hosts[..2] {
+                simulation.partition(host, &hosts[2]);
+            }
+            cluster.split(&[b"key5".to_vec()]).await.unwrap();
+            for host in &hosts[..2] {
+                simulation.partition(host, &client);
+            }
+            step.set(2);
+            wait_for_step(3).await;
+            simulation.heal_all();
+            step.set(4);
+            asking.await.expect("the client's host is up")
+        });
+        assert!(before.is_leader && before.region.contains(b"rkey1") && before.region.contains(b"rkey9"));
+        assert!(alone.is_err(), "who does not lead was believed: {alone:?}");
+        assert!(after.is_leader && !after.region.contains(b"rkey1") && after.region.contains(b"rkey9"));
     });
 }
 
