@@ -8,8 +8,8 @@ use std::process::Command;
 
 /// `cargo xtask test`: every test of the workspace.
 pub(crate) fn workspace(arguments: &[String]) -> Result<()> {
-    // The test that the generated code is fresh runs the schema compiler.
-    setup::debian(&["capnproto"])?;
+    // The test that the generated code is fresh runs the schema compiler; the rows in real time make networks, which they need root for.
+    setup::debian(&["capnproto", "iproute2", "nftables"])?;
     let mut counts = Counts::default();
     let passed =
         shell::watch(shell::cargo(["test", "--workspace"]).args(arguments), |line| counts.add(line))?;
