@@ -5,24 +5,12 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use std::process::Command;
 
-/// How long, how much, how bad.
+/// What the program takes.
 #[derive(Args)]
 pub(crate) struct CampaignArguments {
-    /// How long stores are troubled
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
-    /// Operations a second, of all clients together; 600 leaves most of two processors to others
-    #[arg(long, default_value_t = 600)]
-    rate: u64,
-    /// How many clients there are, each with one call at a time
-    #[arg(long, default_value_t = 16)]
-    clients: u32,
-    /// Seconds that a trouble lasts at most; a quarter of that at least. 3 brings all kinds within a minute, 8 outlasts every timeout
-    #[arg(long, default_value_t = 8)]
-    trouble_max: u64,
-    /// Chooses keys, values, and the troubles
-    #[arg(long)]
-    seed: Option<u64>,
+    /// How long, how much, how bad: options of the program, which `cargo xtask campaign -- --help` explains
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &CampaignArguments) -> Result<()> {
@@ -30,14 +18,5 @@ pub(crate) fn run(arguments: &CampaignArguments) -> Result<()> {
     setup::debian(&["iproute2", "nftables"])?;
     let server = workspace::build_release("pinion", "pinion", &[])?;
     let campaign = workspace::build_release("pinion-campaign", "pinion-campaign", &[])?;
-    let mut command = Command::new(campaign);
-    command.arg("--server").arg(server);
-    command.args(["--seconds", &arguments.seconds.to_string()]);
-    command.args(["--rate", &arguments.rate.to_string()]);
-    command.args(["--clients", &arguments.clients.to_string()]);
-    command.args(["--trouble-max", &arguments.trouble_max.to_string()]);
-    if let Some(seed) = arguments.seed {
-        command.args(["--seed", &seed.to_string()]);
-    }
-    shell::run(&mut command)
+    shell::run(Command::new(campaign).arg("--server").arg(server).args(&arguments.options))
 }

@@ -43,13 +43,13 @@ struct Arguments {
     /// How long trouble goes on
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Operations a second, of all clients together
+    /// Operations a second, of all clients together; 600 leaves most of two processors to others
     #[arg(long, default_value_t = 600)]
     rate: u64,
     /// How many clients there are, each with one call at a time
     #[arg(long, default_value_t = 16)]
     clients: u32,
-    /// Seconds that a trouble lasts at most
+    /// Seconds that a trouble lasts at most; a quarter of that at least. 3 brings all kinds within a minute, 8 outlasts every timeout
     #[arg(long, default_value_t = 8)]
     trouble_max: u64,
     /// Chooses keys, values and troubles
