@@ -162,6 +162,9 @@ fn simulated(seed: u64, test: impl AsyncFnOnce() + Send) {
     sim::run(sim::Config::new(seed), |simulation| simulation.block_on(test()));
 }
 
+/// How often the power is cut at the same operation: what was under way is lost or kept, as the seed likes.
+const CUTS: u64 = 4;
+
 /// Takes `step` after `before`, with the power cut at its every operation of the disk in turn; then `look` sees what a start
 /// finds. The step says by the cell when it was done.
 fn cut_at_every_operation(
@@ -169,8 +172,8 @@ fn cut_at_every_operation(
     step: impl AsyncFn(Engine, Rc<Cell<bool>>) + Copy + Send + Sync + 'static,
     look: impl AsyncFn(Started, bool) + Copy + Send + Sync + 'static,
 ) {
-    let cut_at = |at| {
-        sim::run(sim::Config::new(at), |simulation| {
+    let cut_at = |at, seed| {
+        sim::run(sim::Config::new(seed), |simulation| {
             let host = simulation.add_host("store");
             let done = Rc::new(Cell::new(false));
             let (node, telling) = (host.clone(), done.clone());
@@ -193,9 +196,9 @@ fn cut_at_every_operation(
     };
     let (mut at, mut undone) = (0, 0);
     loop {
-        let (was_cut, was_done) = cut_at(at);
-        undone += u64::from(!was_done);
-        if !was_cut {
+        let cuts: Vec<_> = (0..CUTS).map(|cut| cut_at(at, at * CUTS + cut)).collect();
+        undone += u64::from(cuts.iter().any(|(_, was_done)| !was_done));
+        if cuts.iter().all(|(was_cut, _)| !was_cut) {
             break;
         }
         at += 1;
