@@ -16,8 +16,9 @@ use std::time::Duration;
 
 const SEEDS: std::ops::Range<u64> = 1..6;
 /// What an operation of a disk takes that is so slow that a snapshot's installation can be met.
-const SLOW_DISK: std::ops::Range<Duration> = Duration::from_millis(40)..Duration::from_millis(60);
-const USUAL_DISK: std::ops::Range<Duration> = Duration::from_micros(20)..Duration::from_micros(200);
+pub(super) const SLOW_DISK: std::ops::Range<Duration> = Duration::from_millis(40)..Duration::from_millis(60);
+pub(super) const USUAL_DISK: std::ops::Range<Duration> =
+    Duration::from_micros(20)..Duration::from_micros(200);
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     tell_of(SEEDS, 0, story);
@@ -58,7 +59,7 @@ impl Story<'_> {
     }
 
     /// What a store's own peer says of a key, once it can say what is newest.
-    async fn get_on(&self, place: usize, key: &[u8]) -> Option<Vec<u8>> {
+    pub(super) async fn get_on(&self, place: usize, key: &[u8]) -> Option<Vec<u8>> {
         let client = self.cluster.client(place).await;
         let context = Context { region: self.region, read_from: ReadFrom::Replica, ..Context::default() };
         let call = RawCall::Get { family: FAMILY, key: key.to_vec() };
@@ -102,7 +103,7 @@ impl Story<'_> {
     }
 
     /// Waits until a store's peer is in a state that passes soon.
-    async fn meet(&self, place: usize, is_so: impl Fn(&PeerState) -> bool) {
+    pub(super) async fn meet(&self, place: usize, is_so: impl Fn(&PeerState) -> bool) {
         let begun = pinion_runtime::now();
         loop {
             let shards = self.cluster.stores[place].shards();

@@ -24,6 +24,7 @@ mod observer;
 mod reads;
 mod route;
 mod split_check;
+mod splits;
 mod stores;
 mod stories;
 mod tombstones;

@@ -4,11 +4,11 @@
 use super::stores::{Cluster, Store};
 use crate::store::{REPLICAS, limits};
 use pinion_capnp::client::{Client, ClientError};
-use pinion_capnp::{PeerChange, PeerChangeKind, WireError};
+use pinion_capnp::{Context, PeerChange, PeerChangeKind, RawCall, RawReply, RawRequest, WireError};
 use pinion_runtime::sim::{Config, run};
 use pinion_shard::{ShardLimits, testing};
 use pinion_types::key::Zone;
-use pinion_types::{ColumnFamily, RegionId, StoreId};
+use pinion_types::{ColumnFamily, Epoch, Region, RegionId, StoreId};
 use std::time::Duration;
 
 pub(super) const FAMILY: ColumnFamily = ColumnFamily::Default;
@@ -104,6 +104,31 @@ impl Story<'_> {
         self.ask("a transfer", async |client| client.transfer_leader(self.region, to).await).await;
     }
 
+    /// The same story of the region that has a key by now.
+    pub(super) async fn half_with(&self, key: &[u8]) -> Self {
+        let region = self.wait_for("a leader of the key's region", || region_of(self.cluster, key)).await;
+        Self { region, cluster: self.cluster }
+    }
+
+    /// A region as its leader knows it.
+    async fn region_at(&self, id: RegionId) -> Region {
+        let place = self.wait_for("its leader", || self.leader_among(id, |_| true)).await;
+        let page = self.cluster.client(place).await.regions(b"", 0).await.unwrap();
+        page.regions.into_iter().find(|info| info.region.id == id).expect("its leader has it").region
+    }
+
+    /// Does a call on a region's leader, as one who knows the region in an epoch.
+    async fn call_region(
+        &self,
+        id: RegionId,
+        epoch: Option<Epoch>,
+        call: RawCall,
+    ) -> Result<RawReply, ClientError> {
+        let place = self.wait_for("its leader", || self.leader_among(id, |_| true)).await;
+        let context = Some(Box::new(Context { region: id, epoch, ..Context::default() }));
+        self.cluster.client(place).await.call(&RawRequest { context, ..RawRequest::new(call) }).await
+    }
+
     pub(super) async fn put(&self, key: &[u8], value: &[u8]) {
         self.ask("a put", async |client| client.put(FAMILY, key, value, None).await).await;
     }
@@ -173,26 +198,32 @@ fn test_one_split_3b() {
         for number in 0..100 {
             story.put(format!("k{number:02}").as_bytes(), &[b'v'; 100]).await;
         }
+        let whole = story.region_at(story.region).await;
         story.ask("a split", async |client| client.split(&[b"k50".to_vec()]).await).await;
         let left = story.wait_for("the left half", || region_of(story.cluster, b"k10")).await;
         let right = story.wait_for("the right half", || region_of(story.cluster, b"k60")).await;
         assert_ne!(left, right);
-        let leader = story.leader().await;
-        let client = story.cluster.client(leader).await;
-        let page = client.regions(b"", 0).await.unwrap();
-        let of = |id| page.regions.iter().find(|info| info.region.id == id).unwrap().region.clone();
-        assert_eq!(of(left).end, of(right).start);
-        assert_eq!(of(left).end, Zone::Raw.stored(b"k50"));
+        let halves = [story.region_at(left).await, story.region_at(right).await];
+        assert_eq!(halves[0].end, halves[1].start);
+        assert_eq!(halves[0].end, Zone::Raw.stored(b"k50"));
+        let next = Epoch { version: whole.epoch.version + 1, ..whole.epoch };
+        assert_eq!(halves.each_ref().map(|half| half.epoch), [next; 2], "both are of the next version");
         // A key of the right half, asked of the left one.
-        let context = pinion_capnp::Context { region: left, ..Default::default() };
-        let call = pinion_capnp::RawCall::Get { family: FAMILY, key: b"k60".to_vec() };
-        let request = pinion_capnp::RawRequest {
-            context: Some(Box::new(context)),
-            ..pinion_capnp::RawRequest::new(call)
-        };
-        let place = story.wait_for("its leader", || story.leader_among(left, |_| true)).await;
-        let asked = story.cluster.client(place).await.call(&request).await;
+        let get = |key: &[u8]| RawCall::Get { family: FAMILY, key: key.to_vec() };
+        let asked = story.call_region(left, None, get(b"k60")).await;
         assert!(matches!(asked, Err(ClientError::Refused(WireError::KeyNotInRegion { .. }))), "{asked:?}");
+        // Who knows the region as it was learns what it is, though its key is still there.
+        let put = RawCall::Put { family: FAMILY, key: b"k10".to_vec(), value: b"v".to_vec(), ttl: None };
+        for call in [get(b"k10"), put] {
+            let asked = story.call_region(left, Some(whole.epoch), call.clone()).await;
+            match asked {
+                Err(ClientError::Refused(WireError::EpochNotMatch { current })) => {
+                    assert_eq!(current, [halves[0].clone()]);
+                }
+                other => panic!("an old epoch was answered with {other:?}"),
+            }
+            story.call_region(left, Some(next), call).await.unwrap();
+        }
         story.cluster.simulation.heal_all();
         story
             .wait_for("the store that was alone catches up", || {
