@@ -1,9 +1,13 @@
-//! Stories about reads: of a leader that does not lead any more.
+//! Stories about reads: of a leader that does not lead any more, and of a follower that is behind.
 
+use super::members::{SLOW_DISK, USUAL_DISK};
 use super::stories::{FAMILY, Story, tell_of};
 use std::time::Duration;
 
-const SEEDS: std::ops::Range<u64> = 1..4;
+const SEEDS: std::ops::Range<u64> = 1..7;
+/// How often it is tried to meet a candidate within a lease, and how long a lease lasts at most.
+const TRIES: usize = 6;
+const LEASE_MAX: Duration = Duration::from_millis(600);
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     tell_of(SEEDS, 0, story);
@@ -30,5 +34,67 @@ fn a_leader_that_was_paused_reads_nothing_by_the_lease_that_it_had() {
             answer.as_ref().is_ok_and(|value| value.as_deref() == Some(b"v2")) || answer.is_err(),
             "what was overwritten meanwhile was read: {answer:?}"
         );
+    });
+}
+
+#[test]
+fn a_follower_that_is_behind_reads_nothing_before_it_has_caught_up() {
+    tell(async |story| {
+        story.lead_from(1).await;
+        for number in 0..300 {
+            story.put(format!("k{number}").as_bytes(), &[b'v'; 1000]).await;
+        }
+        let slow = 0;
+        let host = &story.cluster.stores[slow].host;
+        host.set_io_latency(SLOW_DISK);
+        story.ask("a split", async |client| client.split(&[b"k2".to_vec()]).await).await;
+        story.meet(slow, |peer| peer.is_applying).await;
+        story.put(b"k1", b"newest").await;
+        story.meet(slow, |peer| peer.is_applying).await;
+        assert_eq!(story.get_on(slow, b"k1").await.as_deref(), Some(&b"newest"[..]));
+        host.set_io_latency(USUAL_DISK);
+    });
+}
+
+#[test]
+fn voters_that_start_again_do_not_elect_another_while_a_lease_that_they_promised_lasts() {
+    tell(async |story| {
+        let (leader, restarted, candidate) = (1, [2, 3], 4);
+        let (cluster, host) = (story.cluster, |place: usize| &story.cluster.stores[place].host);
+        for number in 0..TRIES {
+            story.lead_from(leader).await;
+            let written = number.to_le_bytes();
+            story.put(b"k1", &written).await;
+            let asked = cluster.client(leader).await;
+            assert_eq!(asked.get(FAMILY, b"k1").await.unwrap().as_deref(), Some(&written[..]));
+            // It does not hear the leader, and asks for votes again and again.
+            cluster.simulation.block(host(leader), host(candidate));
+            pinion_runtime::sleep(2 * LEASE_MAX).await;
+            for place in restarted {
+                cluster.cut_power(place);
+            }
+            story.part(|place| place == leader);
+            let begun = pinion_runtime::now();
+            let reads = async {
+                while begun.elapsed() < LEASE_MAX {
+                    if let Some(other) = story.leader_among(story.region, |place| place != leader) {
+                        cluster.client(other).await.put(FAMILY, b"k1", b"newer", None).await.unwrap();
+                        let read = asked.with_timeout(Duration::from_millis(100)).get(FAMILY, b"k1").await;
+                        assert!(
+                            read.as_ref().map_or(true, |value| value.as_deref() == Some(b"newer")),
+                            "another was elected within the lease: {read:?}"
+                        );
+                        return;
+                    }
+                    pinion_runtime::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let restarts = restarted.map(|place| cluster.restart(place, 1));
+            let healed = async {
+                reads.await;
+                cluster.simulation.heal_all();
+            };
+            futures_util::join!(futures_util::future::join_all(restarts), healed);
+        }
     });
 }

@@ -175,15 +175,15 @@ fn test_one_partition_2b() {
         // The leader is with the minority: the others have another, and what it says does not count.
         let old = story.leader().await;
         let few = [old, (old + 1) % STORES];
+        let alone = story.cluster.client(old).await;
         story.part(|place| few.contains(&place));
         let new = story
             .wait_for("another leader", || story.leader_among(story.region, |place| !few.contains(&place)))
             .await;
-        let client = story.cluster.client(new).await;
-        client.put(FAMILY, b"k1", b"again", None).await.unwrap();
-        let alone = story.cluster.client(old).await;
-        assert!(alone.put(FAMILY, b"k1", b"never", None).await.is_err(), "a minority took a write");
+        story.cluster.client(new).await.put(FAMILY, b"k1", b"again", None).await.unwrap();
+        // At once: soon it knows itself that it leads no more.
         assert!(alone.get(FAMILY, b"k1").await.is_err(), "a minority answered a read");
+        assert!(alone.put(FAMILY, b"k1", b"never", None).await.is_err(), "a minority took a write");
         story.cluster.simulation.heal_all();
         story.transfer(Store::id(old)).await;
         assert_eq!(story.get(b"k1").await.as_deref(), Some(&b"again"[..]), "the old leader has caught up");
