@@ -519,6 +519,11 @@ impl Shard {
         self.0.peers.borrow_mut().insert(peer.id(), peer.clone());
     }
 
+    /// Whether a peer is taken in.
+    pub(crate) fn holds(&self, peer: &Rc<Peer>) -> bool {
+        self.0.peers.borrow().get(&peer.id()).is_some_and(|there| Rc::ptr_eq(there, peer))
+    }
+
     /// Drops a peer that another core has taken over.
     pub(crate) fn remove_peer(&self, id: RegionId) {
         self.0.peers.borrow_mut().remove(&id);

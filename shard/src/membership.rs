@@ -53,7 +53,8 @@ impl Shard {
             peer.refuse(applying);
         }
         peer.finish_slow();
-        if !peer.has_member(peer.peer().id) {
+        // One that is being recovered is not taken in yet: it goes when it is.
+        if !peer.has_member(peer.peer().id) && self.holds(peer) {
             self.destroy(peer);
         }
         Ok(())
