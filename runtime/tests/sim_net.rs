@@ -246,6 +246,22 @@ fn a_half_open_connection_is_found_out_by_sending() {
 }
 
 #[test]
+fn a_silent_connection_is_not_found_out_by_either_end() {
+    with_echo(5, |simulation, host| {
+        simulation.block_on(async {
+            let mut stream = TcpStream::connect(host.address(PORT)).await.unwrap();
+            call(&mut stream, 1).await.unwrap();
+            simulation.silence_connections(simulation.driver(), host);
+            assert!(soon(call(&mut stream, 2)).await.is_none());
+            simulation.heal_all();
+            assert!(soon(stream.read(&mut [0])).await.is_none(), "it stays silent");
+            let mut again = TcpStream::connect(host.address(PORT)).await.unwrap();
+            assert_eq!(soon(call(&mut again, 3)).await.map(Result::is_ok), Some(true));
+        });
+    });
+}
+
+#[test]
 fn a_power_cut_is_silent_until_the_host_is_back() {
     with_echo(6, |simulation, host| {
         simulation.block_on(async {

@@ -44,6 +44,12 @@ impl Simulation {
         self.world.break_connections(gone.node.id, other.node.id, false);
     }
 
+    /// Lets nothing arrive any more on the connections that there are between two hosts, as a firewall does that has forgotten them: no end hears
+    /// of it. New connections are whole.
+    pub fn silence_connections(&self, a: &Host, b: &Host) {
+        self.world.silence_connections(a.node.id, b.node.id);
+    }
+
     /// How long packets travel from one host to another from now on.
     pub fn set_network_delay(&self, from: &Host, to: &Host, delay: Range<Duration>) {
         self.world.set_delay((from.node.id, to.node.id), delay);

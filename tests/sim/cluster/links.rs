@@ -19,6 +19,17 @@ impl Story<'_> {
         peers.find(|peer| peer.region.id == self.region).expect("it is a member").applied
     }
 
+    /// Waits until a follower has what was written, by a leader that stays the leader.
+    async fn demand_followed(&self, (leader, follower): (usize, usize), value: &[u8]) {
+        self.put(b"k1", value).await;
+        let through = self.applied_on(self.leader().await);
+        self.wait_for("the follower gets what was written since", || {
+            (self.applied_on(follower) >= through).then_some(())
+        })
+        .await;
+        assert!(self.leads(leader), "the leader is the same");
+    }
+
     /// Whether a store's peer takes itself for the leader.
     fn leads(&self, place: usize) -> bool {
         let shards = self.cluster.stores[place].shards();
@@ -56,16 +67,24 @@ fn links_that_one_end_has_forgotten_are_replaced() {
         let host = |place: usize| &story.cluster.stores[place].host;
         for (gone, other) in [(follower, leader), (leader, follower)] {
             story.cluster.simulation.half_open_connections(host(gone), host(other));
-            story.put(b"k1", b"v2").await;
-            let through = story.applied_on(story.leader().await);
-            story
-                .wait_for("the follower gets what was written since", || {
-                    (story.applied_on(follower) >= through).then_some(())
-                })
-                .await;
-            assert!(story.leads(leader), "the leader is the same");
+            story.demand_followed((leader, follower), b"v2").await;
         }
         pinion_runtime::sleep(WITHIN / 2).await;
         assert!(story.leads(leader), "and stays it");
+    });
+}
+
+#[test]
+fn links_on_which_nothing_arrives_any_more_are_replaced() {
+    tell(async |story| {
+        story.put(b"k1", b"v1").await;
+        let leader = story.leader().await;
+        let follower = (leader + 1) % STORES;
+        let host = |place: usize| &story.cluster.stores[place].host;
+        // Neither end is told: nothing but the silence says so.
+        story.cluster.simulation.silence_connections(host(follower), host(leader));
+        story.demand_followed((leader, follower), b"v2").await;
+        pinion_runtime::sleep(WITHIN / 2).await;
+        story.demand_followed((leader, follower), b"v3").await;
     });
 }

@@ -24,6 +24,7 @@ pub(super) enum Fault {
     TwoWayCut,
     Partition,
     HalfOpen,
+    Silence,
     Reset,
     SlowNetwork,
     SlowDisk,
@@ -33,12 +34,12 @@ pub(super) enum Fault {
 
 use Fault::{
     BitFlip, ClockDrift, DiskFails, DiskFull, HalfOpen, Kill, OneWayCut, OtherCores, Partition, Pause,
-    PowerCut, PowerCutAtIo, PowerCutInRecovery, PowerCutOfAll, Reset, SlowDisk, SlowNetwork, TwoWayCut,
-    WallClockJump,
+    PowerCut, PowerCutAtIo, PowerCutInRecovery, PowerCutOfAll, Reset, Silence, SlowDisk, SlowNetwork,
+    TwoWayCut, WallClockJump,
 };
 
 impl Fault {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         PowerCut,
         PowerCutAtIo,
         PowerCutInRecovery,
@@ -53,6 +54,7 @@ impl Fault {
         TwoWayCut,
         Partition,
         HalfOpen,
+        Silence,
         Reset,
         SlowNetwork,
         SlowDisk,
@@ -75,7 +77,8 @@ impl Fault {
     /// What is of use only where the store meets it, which is counted besides.
     pub(super) const TO_MEET: [Self; 3] = [DiskFails, DiskFull, BitFlip];
     /// What befalls links.
-    pub(super) const OF_LINKS: [Self; 6] = [OneWayCut, TwoWayCut, Partition, HalfOpen, Reset, SlowNetwork];
+    pub(super) const OF_LINKS: [Self; 7] =
+        [OneWayCut, TwoWayCut, Partition, HalfOpen, Silence, Reset, SlowNetwork];
     /// What befalls clocks, and how fast disks are.
     pub(super) const OF_MACHINES: [Self; 3] = [SlowDisk, ClockDrift, WallClockJump];
 }
@@ -286,6 +289,7 @@ impl Trouble<'_> {
             TwoWayCut => simulation.partition(&from, &to),
             Partition => self.part(),
             HalfOpen => return simulation.half_open_connections(&from, &to),
+            Silence => return simulation.silence_connections(&from, &to),
             Reset => return simulation.cut_connections(&from, &to),
             _ => {
                 let delay = Duration::from_millis(1 + self.random.below(300));

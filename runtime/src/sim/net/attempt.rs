@@ -98,7 +98,7 @@ impl World {
         listening.backlog.push_back(connection);
         listening.acceptors.drain(..).for_each(Waker::wake);
         let ends = [End::new(from, life, remote), End::new(to, node.life(), local)];
-        state.connections.insert(connection, Connection { ends });
+        state.connections.insert(connection, Connection::new(ends));
         Ok(connection)
     }
 }

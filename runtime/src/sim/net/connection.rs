@@ -11,6 +11,8 @@ use std::task::{Context, Poll, Waker};
 pub(super) struct Connection {
     /// The end that connected, and the one that accepted.
     pub(super) ends: [End; 2],
+    /// Whether nothing that is sent on it arrives any more.
+    is_silent: bool,
 }
 
 /// One end, with the packets that it has sent.
@@ -91,6 +93,10 @@ impl End {
 }
 
 impl Connection {
+    pub(super) fn new(ends: [End; 2]) -> Self {
+        Self { ends, is_silent: false }
+    }
+
     fn link(&self, from: usize) -> Link {
         (self.ends[from].host, self.ends[1 - from].host)
     }
@@ -104,7 +110,7 @@ impl Connection {
     }
 
     fn is_over(&self) -> bool {
-        self.ends.iter().all(|end| !end.open && end.outbox.is_empty())
+        self.ends.iter().all(|end| !end.open && (end.outbox.is_empty() || self.is_silent))
     }
 }
 
@@ -141,7 +147,7 @@ impl World {
             return;
         };
         let from = 1 - to;
-        let passes = self.passes(state, connection.link(from));
+        let passes = !connection.is_silent && self.passes(state, connection.link(from));
         let sender = &mut state.connections.get_mut(&id).expect("it was there").ends[from];
         sender.moving = false;
         if !passes {
@@ -229,7 +235,7 @@ impl World {
                 let connection = &state.connections[&id];
                 let link = connection.link(from);
                 let end = &connection.ends[from];
-                if open(link) && !end.moving && !end.outbox.is_empty() {
+                if open(link) && !connection.is_silent && !end.moving && !end.outbox.is_empty() {
                     let travel = self.travel_nanos(state, link);
                     state.connections.get_mut(&id).expect("it was there").ends[from].moving = true;
                     self.schedule_after(travel, Event::Packet { connection: id, to: 1 - from });
@@ -252,6 +258,17 @@ impl World {
                     end.break_off(io::ErrorKind::ConnectionReset);
                 }
             }
+        }
+        state.connections.retain(|_, connection| !connection.is_over());
+    }
+
+    /// Lets nothing arrive any more that is sent, or on its way, on the connections that there are between two hosts.
+    pub(in super::super) fn silence_connections(&self, a: usize, b: usize) {
+        let state = &mut *self.network.state.borrow_mut();
+        self.event(Kind::Fault, [a as u64, b as u64, 2]);
+        for connection in state.connections.values_mut() {
+            let hosts = [connection.ends[0].host, connection.ends[1].host];
+            connection.is_silent |= hosts == [a, b] || hosts == [b, a];
         }
         state.connections.retain(|_, connection| !connection.is_over());
     }
