@@ -2,6 +2,8 @@
 
 use super::stores::Store;
 use super::stories::{FAMILY, STORES, Story, WITHIN, tell_of};
+use pinion_capnp::WireError;
+use pinion_capnp::client::ClientError;
 use pinion_shard::testing;
 use pinion_types::LogIndex;
 
@@ -86,5 +88,35 @@ fn links_on_which_nothing_arrives_any_more_are_replaced() {
         story.demand_followed((leader, follower), b"v2").await;
         pinion_runtime::sleep(WITHIN / 2).await;
         story.demand_followed((leader, follower), b"v3").await;
+    });
+}
+
+#[test]
+fn a_write_that_the_others_have_committed_is_not_said_to_be_undone() {
+    tell(async |story| {
+        story.put(b"k1", b"v1").await;
+        let (old, cluster) = (story.leader().await, story.cluster);
+        let host = |place: usize| &cluster.stores[place].host;
+        // Its entry gets to the others, and what they say of it does not come back.
+        (0..STORES)
+            .filter(|place| *place != old)
+            .for_each(|place| cluster.simulation.block(host(place), host(old)));
+        let asked = cluster.client(old).await.with_timeout(4 * WITHIN);
+        let meanwhile = async {
+            let new = story
+                .wait_for("another leader", || story.leader_among(story.region, |place| place != old))
+                .await;
+            let client = cluster.client(new).await;
+            for number in 0..300 {
+                client.put(FAMILY, format!("k{number}").as_bytes(), &[b'v'; 1000], None).await.unwrap();
+            }
+            cluster.simulation.heal_all();
+        };
+        let (answer, ()) = futures_util::join!(asked.put(FAMILY, b"once", b"done", None), meanwhile);
+        assert_eq!(story.get(b"once").await.as_deref(), Some(&b"done"[..]));
+        assert!(
+            matches!(answer, Ok(()) | Err(ClientError::Refused(WireError::Undetermined))),
+            "it was done: {answer:?}"
+        );
     });
 }
