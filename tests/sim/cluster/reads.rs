@@ -1,13 +1,15 @@
-//! Stories about reads: of a leader that does not lead any more, and of a follower that is behind.
+//! Stories about reads: of a leader that does not lead any more, of one that has just begun, and of a follower that is behind.
 
 use super::members::{SLOW_DISK, USUAL_DISK};
-use super::stories::{FAMILY, Story, tell_of};
+use super::stories::{FAMILY, STORES, Story, tell_of};
 use std::time::Duration;
 
 const SEEDS: std::ops::Range<u64> = 1..7;
 /// How often it is tried to meet a candidate within a lease, and how long a lease lasts at most.
 const TRIES: usize = 6;
 const LEASE_MAX: Duration = Duration::from_millis(600);
+/// What a packet takes from a store that is far away.
+const FAR: Duration = Duration::from_millis(20);
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     tell_of(SEEDS, 0, story);
@@ -53,6 +55,36 @@ fn a_follower_that_is_behind_reads_nothing_before_it_has_caught_up() {
         story.meet(slow, |peer| peer.is_applying).await;
         assert_eq!(story.get_on(slow, b"k1").await.as_deref(), Some(&b"newest"[..]));
         host.set_io_latency(USUAL_DISK);
+    });
+}
+
+#[test]
+fn a_new_leader_lets_nobody_read_before_it_has_committed_in_its_term() {
+    tell(async |story| {
+        let (old, cluster) = (1, story.cluster);
+        story.lead_from(old).await;
+        story.put(b"k1", b"v1").await;
+        pinion_runtime::sleep(LEASE_MAX).await;
+        let others: Vec<usize> = (0..STORES).filter(|place| *place != old).collect();
+        let host = |place: usize| &cluster.stores[place].host;
+        // The others have the entry and say so soon, and do not hear in time that it is committed.
+        for place in &others {
+            cluster.simulation.set_network_delay(host(old), host(*place), FAR..FAR + FAR / 10);
+        }
+        let asked = cluster.client(old).await;
+        asked.put(FAMILY, b"k1", b"v2", None).await.unwrap();
+        cluster.cut_power(old);
+        // It takes the next one a while to commit.
+        for place in &others {
+            host(*place).set_io_latency(SLOW_DISK);
+        }
+        let reads = others.iter().map(|place| story.get_on(*place, b"k1"));
+        for read in futures_util::future::join_all(reads).await {
+            assert_eq!(read.as_deref(), Some(&b"v2"[..]), "an older state than what was acknowledged");
+        }
+        for place in &others {
+            host(*place).set_io_latency(USUAL_DISK);
+        }
     });
 }
 

@@ -1,8 +1,9 @@
-//! Stories about splits: what was asked for before one, and is done behind it.
+//! Stories about splits: writes on their way, and a store that gets the region meanwhile.
 
 use super::members::{SLOW_DISK, USUAL_DISK};
 use super::stories::{FAMILY, Story, WITHIN, tell_of};
 use futures_util::future::join_all;
+use pinion_capnp::PeerChangeKind;
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -12,6 +13,10 @@ const FILLERS: usize = 40;
 /// Writes to the region while it is being split, one after the other.
 const WRITES: u32 = 100;
 const WRITE_EVERY: Duration = Duration::from_millis(20);
+/// Who writes while a region is split again and again.
+const WRITERS: usize = 40;
+/// How long after a peer is made its region is split.
+const SPLIT_AFTER_MS_MAX: u64 = 1500;
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     tell_of(SEEDS, 0, story);
@@ -56,5 +61,76 @@ fn a_write_that_waited_for_room_while_its_region_was_split_is_not_lost() {
         for key in written.into_iter().flatten() {
             assert!(half.get(key.as_bytes()).await.is_some(), "{key} was acknowledged");
         }
+    });
+}
+
+#[test]
+fn writes_to_keys_that_a_split_gives_away_are_not_lost() {
+    tell(async |story| {
+        let leader = 1;
+        story.lead_from(leader).await;
+        let client = story.cluster.client(leader).await.with_timeout(WITHIN);
+        let is_over = Cell::new(false);
+        // Each writes to a key of its own, and says what was acknowledged last.
+        let write = async |writer| {
+            let key = format!("k9{writer}");
+            let mut acknowledged = 0;
+            for number in 1u32.. {
+                if is_over.get() {
+                    break;
+                }
+                match client.put(FAMILY, key.as_bytes(), &number.to_le_bytes(), None).await {
+                    Ok(()) => acknowledged = number,
+                    Err(_) => pinion_runtime::sleep(WRITE_EVERY).await,
+                }
+            }
+            (key, acknowledged)
+        };
+        let splits = async {
+            for number in 1..6 {
+                let half = story.half_with(b"k9").await;
+                half.lead_from(leader).await;
+                half.ask("a split", async |client| client.split(&[format!("k{number}").into()]).await).await;
+            }
+            is_over.set(true);
+        };
+        let (written, ()) = futures_util::join!(join_all((0..WRITERS).map(write)), splits);
+        let half = story.half_with(b"k9").await;
+        for (key, acknowledged) in written {
+            let found = half
+                .get(key.as_bytes())
+                .await
+                .map_or(0, |value| u32::from_le_bytes(value.try_into().expect("a value is a number")));
+            assert!(found >= acknowledged, "{key}: {acknowledged} was acknowledged, and {found} is there");
+        }
+    });
+}
+
+#[test]
+fn a_store_that_gets_a_region_while_it_is_split_gets_both_halves() {
+    tell_of(1..13, 0, async |story| {
+        let (leader, late, cluster) = (1, 4, story.cluster);
+        story.lead_from(leader).await;
+        story.remove(late).await;
+        story.demand_nothing_on(late).await;
+        for number in 0..300 {
+            story.put(format!("k{number}").as_bytes(), &[b'v'; 1000]).await;
+        }
+        let store = &cluster.stores[late];
+        store.host.set_io_latency(SLOW_DISK);
+        let split = async {
+            // It waits for a snapshot, which is from before the split where that comes late.
+            story.meet(late, |peer| peer.is_blank).await;
+            let after_ms = cluster.simulation.random_u64() % SPLIT_AFTER_MS_MAX;
+            pinion_runtime::sleep(Duration::from_millis(after_ms)).await;
+            story.ask("a split", async |client| client.split(&[b"k2".to_vec()]).await).await;
+        };
+        futures_util::join!(story.change(late, PeerChangeKind::AddVoter), split);
+        store.host.set_io_latency(USUAL_DISK);
+        story.demand_on(late, &[(b"k1", &[b'v'; 1000])]).await;
+        let half = story.half_with(b"k299").await;
+        assert_ne!(half.region, story.region);
+        half.demand_on(late, &[(b"k299", &[b'v'; 1000])]).await;
+        assert_eq!(store.failure(), None);
     });
 }
