@@ -212,6 +212,24 @@ fn silence_ends_a_connection_and_what_was_under_way_is_told_as_lost() {
 }
 
 #[test]
+fn silence_ends_the_calls_on_the_second_connection_too() {
+    for seed in 0..SEEDS {
+        with_pair(seed, hello(), LinkLimits::default(), |pair| {
+            pair.send_until_heard();
+            pair.simulation.block_on(async {
+                assert_eq!(pair.sender.allocate_ids(1).await, Ok(1));
+                pair.simulation.silence_connections(pair.simulation.driver(), &pair.host);
+                let begun = now();
+                pair.sender.send(message(MessageKind::Append, 1, 10));
+                assert!(pair.sender.allocate_ids(1).await.is_err());
+                assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+                assert_eq!(pair.sender.allocate_ids(1).await, Ok(2));
+            });
+        });
+    }
+}
+
+#[test]
 fn an_idle_connection_that_was_closed_costs_no_message() {
     with_pair(1, hello(), LinkLimits::default(), |pair| {
         pair.send_until_heard();

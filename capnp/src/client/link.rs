@@ -119,6 +119,11 @@ impl LinkClient {
         }
     }
 
+    /// Ends the connection at once, and every call that is under way.
+    pub(crate) fn abort(&self) {
+        self.shared.0.abort();
+    }
+
     /// Whether the connection is over.
     pub fn is_closed(&self) -> bool {
         self.shared.0.is_closed()

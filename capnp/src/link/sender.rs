@@ -194,6 +194,9 @@ async fn run(shared: Rc<Shared>) {
             }
         };
         let End::Failed { was_useful, error } = end else { continue };
+        if matches!(error, ClientError::TimedOut(_)) {
+            shared.give_up_second();
+        }
         if was_useful {
             pause = shared.limits.backoff_min;
         }
@@ -293,6 +296,14 @@ impl Shared {
             self.second.borrow_mut().take();
         }
         outcome
+    }
+
+    /// Ends the second connection, and the calls on it: what has silenced the first has silenced it too, and nothing but the calls' long
+    /// timeout would tell.
+    fn give_up_second(&self) {
+        if let Some(client) = self.second.borrow_mut().take() {
+            client.abort();
+        }
     }
 
     async fn second(&self) -> Result<LinkClient, ClientError> {
