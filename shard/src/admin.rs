@@ -16,6 +16,7 @@ use pinion_engine::NewTree;
 use pinion_runtime::Instant;
 use pinion_runtime::mailbox::{SendError, oneshot};
 use pinion_types::key::Zone;
+use pinion_types::map::HashSet;
 use pinion_types::{CoreId, LogIndex, PeerId, Region, RegionId, StoreId, Term};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -324,7 +325,7 @@ impl Shard {
         }
         let position = applying.position;
         let (parent, children) = divide(&peer.region(), &new);
-        let mut trees = Vec::new();
+        let (mut trees, mut had_peers) = (Vec::new(), HashSet::default());
         for region in &children {
             let own =
                 region.peer_on(self.0.store).expect("the child has a peer on each store of its parent").id;
@@ -332,6 +333,11 @@ impl Shard {
                 log::debug!("core {}: region {} is here without its split", self.0.core, region.id);
                 continue;
             }
+            if self.peer(region.id).is_some() {
+                had_peers.insert(region.id);
+            }
+            // No message makes a peer of it meanwhile.
+            self.0.in_transition.borrow_mut().insert(region.id);
             let stamp_ms = peer.meta_of(region).stamp_ms;
             let meta = Meta { region: region.clone(), stamp_ms, changed_at: LogIndex(0), own };
             trees.push(NewTree::of_split(region, meta.encode()));
@@ -343,7 +349,10 @@ impl Shard {
         let recovered = self.0.engine.split(peer.id(), position, kept, trees, narrowed).await?;
         self.announce(peer);
         for region in recovered {
-            let child = Peer::recover(self, region, true).await?;
+            // A peer that waited for a snapshot may have promised not to vote, though its data is new.
+            let (id, is_new) = (region.id, !had_peers.contains(&region.id));
+            let child = Peer::recover(self, region, is_new).await?;
+            self.0.in_transition.borrow_mut().remove(&id);
             self.begin_peer(&child);
             // Nobody has heard of the new region yet: whoever leads the old one has the best prospects.
             if peer.is_leader() {

@@ -76,6 +76,8 @@ pub(crate) struct Peer {
     log_bytes: Cell<u64>,
     /// A compaction of the log was proposed and is not applied yet.
     compacting: Cell<bool>,
+    /// Raft did not take it: it may be proposed again after the next tick.
+    compaction_refused: Cell<bool>,
     /// A task is in the middle of applying an entry.
     applying: Cell<bool>,
     /// Parts of turns that are on their way to the log.

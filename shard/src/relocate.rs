@@ -106,6 +106,10 @@ impl Shard {
                 }
             }
         }
+        // One that is being made, or deleted, on this core.
+        while self.0.in_transition.borrow().contains(&region) {
+            pinion_runtime::sleep(QUIET_WAIT).await;
+        }
         if self.0.tombstones.borrow().get(&region).is_some_and(|buried| buried.peer >= own) {
             return Ok(false);
         }

@@ -113,6 +113,8 @@ async fn run_first_core(
                 // Outside of the macro, which evaluates nothing for a level that is not logged.
                 let signal = stop.await;
                 log::info!("stopping: {signal}");
+                // All at once: one that is still taking calls would send them to one that does not any more.
+                tell_to_stop(&sender);
                 shard.stop().await.map_err(Into::into)
             }
             Either::Left((Err(error), _)) => Err(error),
@@ -122,10 +124,15 @@ async fn run_first_core(
             }
         }
     };
-    for core in others(&sender) {
+    tell_to_stop(&sender);
+    ended
+}
+
+/// Tells the other cores to stop; those that do already do not mind.
+fn tell_to_stop(sender: &Sender<Control>) {
+    for core in others(sender) {
         let _ = sender.try_send(core, Control::Stop);
     }
-    ended
 }
 
 /// Starts core 0, waits for the other cores, and lets the store be used.

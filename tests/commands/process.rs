@@ -79,11 +79,14 @@ impl Drop for Server {
     }
 }
 
-/// The command of a server of one core.
+/// The command of a server, of one core unless it is said otherwise.
 pub(crate) fn server(directory: &Path, listen: &str, more: &[&str]) -> Command {
     let mut command = Command::new(PINION);
-    command.args(["server", "--listen", listen, "--cores", "1", "--cpus", "none", "--data-dir"]);
+    command.args(["server", "--listen", listen, "--cpus", "none", "--data-dir"]);
     command.arg(directory).args(more);
+    if !more.contains(&"--cores") {
+        command.args(["--cores", "1"]);
+    }
     command
 }
 

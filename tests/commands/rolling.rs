@@ -1,7 +1,7 @@
 //! A rolling restart: the stores of a cluster stop and start, one after the other, under callers who must not notice.
 
-use super::cluster::{cluster, region, three, wait_until};
-use super::process::{Server, scratch, text};
+use super::cluster::{cluster, region, three_with, wait_until};
+use super::process::{Server, run, scratch, text};
 use pinion_client::{Client, ColumnFamily, OperationResult, Options};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,8 +22,21 @@ impl Drop for Ends<'_> {
 
 #[test]
 fn no_caller_gets_an_error_while_each_store_is_restarted() {
+    restart_each(&[]);
+}
+
+#[test]
+fn no_caller_gets_an_error_while_each_store_of_several_cores_is_restarted() {
+    restart_each(&["--cores", "3"]);
+}
+
+/// Restarts each of three stores with these options.
+fn restart_each(options: &[&str]) {
     let home = scratch();
-    let mut servers = three(home.path());
+    let mut servers = three_with(home.path(), options);
+    // Regions for several cores, so that calls come to cores that do not have theirs.
+    let split = run(&["region", "--connect", &servers[0].address, "split", "k3", "k6", "k9"]);
+    assert!(split.status.success(), "{}", text(&split.stderr));
     let stores: Vec<_> = servers.iter().map(|server| server.address.parse().unwrap()).collect();
     let client = Client::connect_blocking(&stores, Options::default()).unwrap();
     let stop = AtomicBool::new(false);
@@ -42,7 +55,7 @@ fn no_caller_gets_an_error_while_each_store_is_restarted() {
             assert!(server.stop().success(), "store {number} does not end well");
             // One comes back on another port, which the others must learn.
             let listen = if number == 2 { "127.0.0.1:0" } else { &address };
-            servers.push(Server::start_at(&home.path().join(number.to_string()), listen, &[]));
+            servers.push(Server::start_at(&home.path().join(number.to_string()), listen, options));
             wait_until(&servers[0].address, |status| {
                 let is_empty = |what: &str| status[what].as_array().is_some_and(Vec::is_empty);
                 is_empty("stores_down")

@@ -51,6 +51,9 @@ impl Peer {
     pub(crate) fn tick(&self) {
         self.node.borrow_mut().tick();
         self.reads.borrow_mut().tick();
+        if self.compaction_refused.take() {
+            self.forget_compaction();
+        }
         let silent = if self.is_leader() { 0 } else { self.silent_ticks.get() + 1 };
         self.silent_ticks.set(silent);
         let is_waited_for = !self.is_leader() && !self.has_answered_all();

@@ -237,7 +237,14 @@ impl Peer {
                 Making::Commands { builder, .. } if builder.count() == 0 => continue,
                 Making::Commands { mut builder, waiters } => (builder.finish(header), waiters),
                 Making::Split { new, waiter } => (command::encode_split(header, &new), vec![waiter]),
-                Making::Compact { index, term } => (command::encode_compact(header, index, term), Vec::new()),
+                Making::Compact { index, term } => {
+                    let data = command::encode_compact(header, index, term);
+                    if !self.propose_by(Vec::new(), |node| node.propose(data)) {
+                        // It is due still, but would be refused again at once.
+                        self.compaction_refused.set(true);
+                    }
+                    continue;
+                }
                 Making::Change { mut change, seats, waiter } => {
                     change.context = command::encode_members(header, &seats);
                     self.propose_by(vec![waiter], |node| node.propose_conf_change(&change));
@@ -272,23 +279,25 @@ impl Peer {
         }
     }
 
-    /// Gives an entry to Raft, and notes who waits for it.
+    /// Gives an entry to Raft, and notes who waits for it. Says whether Raft took it.
     fn propose_by(
         &self,
         waiters: Vec<Waiter>,
         propose: impl FnOnce(&mut RawNode<PeerStorage>) -> Result<(), RaftError>,
-    ) {
+    ) -> bool {
         let mut node = self.node.borrow_mut();
         match propose(&mut node) {
             Ok(()) => {
                 let (index, term) = (node.last_index(), node.hard_state().term);
                 self.proposed.borrow_mut().push(Proposed { index, term, waiters });
+                true
             }
             Err(refused) => {
                 drop(node);
                 for waiter in waiters {
                     let _ = waiter.send(Outcome::Refused(self.refusal(&refused)));
                 }
+                false
             }
         }
     }

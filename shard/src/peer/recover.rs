@@ -92,6 +92,7 @@ impl Peer {
             to_apply: RefCell::new(VecDeque::new()),
             log_bytes: Cell::new(0),
             compacting: Cell::new(false),
+            compaction_refused: Cell::new(false),
             applying: Cell::new(false),
             writing: Cell::new(0),
             to_acknowledge: RefCell::default(),

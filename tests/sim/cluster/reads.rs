@@ -9,7 +9,7 @@ const SEEDS: std::ops::Range<u64> = 1..7;
 const TRIES: usize = 6;
 const LEASE_MAX: Duration = Duration::from_millis(600);
 /// What a packet takes from a store that is far away.
-const FAR: Duration = Duration::from_millis(20);
+pub(super) const FAR: Duration = Duration::from_millis(20);
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     tell_of(SEEDS, 0, story);

@@ -17,6 +17,8 @@ const WRITE_EVERY: Duration = Duration::from_millis(20);
 const WRITERS: usize = 40;
 /// How long after a peer is made its region is split.
 const SPLIT_AFTER_MS_MAX: u64 = 1500;
+/// How long after a split the store hears of it that installs a snapshot meanwhile.
+const HEARD_AFTER_MS_MAX: u64 = 600;
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     tell_of(SEEDS, 0, story);
@@ -130,6 +132,40 @@ fn a_store_that_gets_a_region_while_it_is_split_gets_both_halves() {
         story.demand_on(late, &[(b"k1", &[b'v'; 1000])]).await;
         let half = story.half_with(b"k299").await;
         assert_ne!(half.region, story.region);
+        half.demand_on(late, &[(b"k299", &[b'v'; 1000])]).await;
+        assert_eq!(store.failure(), None);
+    });
+}
+
+#[test]
+fn a_store_that_is_split_while_it_installs_gets_both_halves() {
+    tell_of(1..25, 0, async |story| {
+        let (leader, late, cluster) = (1, 4, story.cluster);
+        story.lead_from(leader).await;
+        story.remove(late).await;
+        story.demand_nothing_on(late).await;
+        for number in 0..300 {
+            story.put(format!("k{number}").as_bytes(), &[b'v'; 1000]).await;
+        }
+        let store = &cluster.stores[late];
+        store.host.set_io_latency(SLOW_DISK);
+        let split = async {
+            // It has a snapshot from before the split, and hears of the new half when that is about to count.
+            story.meet(late, |peer| peer.is_installing).await;
+            story.part(|place| place == late);
+            story.ask("a split", async |client| client.split(&[b"k2".to_vec()]).await).await;
+            let after_ms = cluster.simulation.random_u64() % HEARD_AFTER_MS_MAX;
+            pinion_runtime::sleep(Duration::from_millis(after_ms)).await;
+            cluster.simulation.heal_all();
+        };
+        futures_util::join!(story.change(late, PeerChangeKind::AddVoter), split);
+        store.host.set_io_latency(USUAL_DISK);
+        let half = story.half_with(b"k299").await;
+        half.demand_on(late, &[(b"k299", &[b'v'; 1000])]).await;
+        story.demand_on(late, &[(b"k1", &[b'v'; 1000])]).await;
+        // Nor is anything else on its disk.
+        cluster.cut_power(late);
+        cluster.restart(late, 1).await;
         half.demand_on(late, &[(b"k299", &[b'v'; 1000])]).await;
         assert_eq!(store.failure(), None);
     });

@@ -1,8 +1,10 @@
 //! Rows of the course that tell one story each, step by step, where [`super::course`] has those that are trouble at random. Those about members
 //! are in [`super::members`].
 
+use super::reads::FAR;
 use super::stores::{Cluster, Store};
 use crate::store::{REPLICAS, limits};
+use futures_util::future::join_all;
 use pinion_capnp::client::{Client, ClientError};
 use pinion_capnp::{Context, PeerChange, PeerChangeKind, RawCall, RawReply, RawRequest, WireError};
 use pinion_runtime::sim::{Config, run};
@@ -277,5 +279,39 @@ fn a_learner_and_a_stranger_are_not_given_leadership() {
             assert_eq!(story.leader().await, leader);
         }
         story.put(b"k1", b"v2").await;
+    });
+}
+
+#[test]
+fn a_log_is_compacted_again_after_a_transfer_that_came_to_nothing() {
+    tell_of(SEEDS, 0, async |story| {
+        let (leader, paused, cluster) = (1, 2, story.cluster);
+        story.lead_from(leader).await;
+        let client = cluster.client(leader).await.with_timeout(WITHIN);
+        let host = |place: usize| &cluster.stores[place].host;
+        host(paused).pause();
+        for place in (0..STORES).filter(|place| *place != leader) {
+            cluster.simulation.set_network_delay(host(leader), host(place), FAR..FAR + FAR / 10);
+        }
+        // Each is an entry of its own, and so many are committed while leadership is about to be handed over that the log is due to be compacted.
+        let entries_max = limits().log_entries_max;
+        let swap = async |number| {
+            let key = format!("k{number}");
+            client.compare_and_swap(FAMILY, key.as_bytes(), None, b"v", None).await
+        };
+        let transfer = async {
+            pinion_runtime::sleep(FAR / 2).await;
+            assert!(client.transfer_leader(story.region, Store::id(paused)).await.is_err());
+        };
+        let (swapped, ()) = futures_util::join!(join_all((0..entries_max * 2).map(swap)), transfer);
+        assert!(swapped.iter().any(Result::is_ok), "entries are committed meanwhile: {swapped:?}");
+        host(paused).resume();
+        cluster.simulation.heal_all();
+        let log = cluster.stores[leader].shards().remove(0).engine().log().clone();
+        for number in 0..entries_max * 2 {
+            story.put(format!("k{number}").as_bytes(), b"v").await;
+        }
+        let entries = log.last_index(story.region).0 - log.first_index(story.region).0;
+        assert!(entries < 2 * entries_max, "the log holds {entries} entries");
     });
 }
