@@ -41,6 +41,10 @@ impl Cluster {
             self.known.cache.borrow_mut().remove(entry);
             return Err(Failure::Again(WireError::RegionNotFound(entry.region.id).into(), Pause::Growing));
         };
+        if self.known.is_leaving(store) {
+            entry.is_not_leader(store);
+            return Err(Failure::Again(WireError::ShuttingDown.into(), Pause::Growing));
+        }
         let (address, connection) = match self.connection(store, entry.region.id).await {
             Ok((_, connection)) if connection.is_closed() => {
                 let error = ClientError::Closed("it closed before the call was sent".to_owned());
@@ -149,6 +153,7 @@ impl Cluster {
                 Pause::AtLeast(*retry_after)
             }
             WireError::ShuttingDown => {
+                self.known.leaves(store);
                 entry.is_not_leader(store);
                 Pause::Growing
             }

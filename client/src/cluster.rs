@@ -13,6 +13,7 @@ use pinion_capnp::{Client as Connection, ClientError, RegionInfo, WireError};
 use pinion_runtime::{Instant, now, spawn};
 use pinion_types::{RegionId, StoreId};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +24,9 @@ const ASK_MAX: Duration = Duration::from_secs(1);
 const ASKED_MAX: usize = 8;
 /// How often the list of stores is asked for.
 const STORES_EVERY: Duration = Duration::from_millis(500);
+
+/// How long after a store has said that it stops no call is sent to it.
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
 
 /// A cluster. Clones share what they know and their connections; runs on `pinion_runtime`.
 #[derive(Clone)]
@@ -39,8 +43,22 @@ pub(crate) struct Known {
     pub(crate) book: RefCell<Book>,
     pub(crate) watch: Watch,
     stores_asked: Cell<Option<Instant>>,
+    /// Stores that said that they stop, and when.
+    leaving: RefCell<BTreeMap<StoreId, Instant>>,
     /// How often a store said that it was busy.
     pub(crate) busy: Cell<u64>,
+}
+
+impl Known {
+    /// A store said that it stops.
+    pub(crate) fn leaves(&self, store: StoreId) {
+        self.leaving.borrow_mut().insert(store, now());
+    }
+
+    /// Whether a store said so a short while ago. What is sent to it now could be cut off without an answer.
+    pub(crate) fn is_leaving(&self, store: StoreId) -> bool {
+        self.leaving.borrow().get(&store).is_some_and(|told| told.elapsed() < LEAVES_WITHIN)
+    }
 }
 
 impl Cluster {
@@ -65,6 +83,7 @@ impl Cluster {
                 book: RefCell::default(),
                 watch,
                 stores_asked: Cell::default(),
+                leaving: RefCell::default(),
                 busy: Cell::default(),
             };
             known.book.borrow_mut().note_itself(&info, *address);

@@ -235,6 +235,17 @@ fn what_was_not_done_is_tried_again_until_it_is() {
 }
 
 #[test]
+fn a_store_that_stops_is_left_alone_for_a_while() {
+    with_store(async |store: Fake, cluster: Cluster| {
+        store.refuse([WireError::ShuttingDown]);
+        let begun = now();
+        cluster.put(FAMILY, b"key", b"value", None).await.unwrap();
+        assert_eq!(store.came(), 2);
+        assert!(begun.elapsed() >= Duration::from_secs(1), "what is sent meanwhile could be cut off");
+    });
+}
+
+#[test]
 fn a_write_of_unknown_outcome_is_sent_once() {
     with_store(async |store: Fake, cluster: Cluster| {
         for error in [WireError::Undetermined, WireError::TimedOut, WireError::Internal("broken".into())] {

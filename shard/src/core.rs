@@ -128,6 +128,7 @@ pub(crate) struct Inner {
     pub(crate) mailbox: mailbox::Sender<Message>,
     /// No more calls are taken.
     pub(crate) draining: Cell<bool>,
+    pub(crate) drains: Event,
     pub(crate) stopping: Cell<bool>,
     /// Calls that other cores have sent here.
     pub(crate) calls_of_others: UnderWay,
@@ -176,6 +177,7 @@ impl Shard {
             set_aside: RefCell::new(Some(Vec::new())),
             mailbox: parts.mailbox,
             draining: Cell::new(false),
+            drains: Event::default(),
             stopping: Cell::new(false),
             calls_of_others: UnderWay::default(),
             failure: RefCell::default(),

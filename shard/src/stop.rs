@@ -11,7 +11,7 @@ use std::time::Duration;
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How long calls are still answered after that, which were on their way already: a caller whose connection is cut cannot know what became of
 /// its write.
-const LINGER: Duration = Duration::from_millis(100);
+const LINGER: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Counts calls under way.
@@ -41,7 +41,7 @@ impl Drop for Entered {
 
 impl Shard {
     /// Stops this core: other stores take over what it leads, no more calls are taken, those under way are answered, and what was appended to
-    /// the log is made durable. Takes four seconds at most, if nobody takes over and calls wait for a quorum, and the log's close.
+    /// the log is made durable. Takes five seconds at most, if nobody takes over and calls wait for a quorum, and the log's close.
     pub async fn stop(&self) -> Result<(), ShardError> {
         self.hand_over_all().await;
         self.drain().await;
@@ -49,9 +49,15 @@ impl Shard {
         Ok(self.0.engine.close().await?)
     }
 
+    /// Waits until the core takes no more calls, nor connections. One task may wait for it.
+    pub async fn until_draining(&self) {
+        self.0.drains.wait().await;
+    }
+
     /// Takes no more calls, and waits until those under way are answered.
     async fn drain(&self) {
         self.0.draining.set(true);
+        self.0.drains.ring();
         let begun = pinion_runtime::now();
         let under_way = || self.0.admission.calls() + self.0.calls_of_others.calls();
         while under_way() > 0 && begun.elapsed() < DRAIN_MAX && !self.has_failed() {

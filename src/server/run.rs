@@ -261,7 +261,7 @@ fn ready_line(shard: &Shard, addresses: &[SocketAddr]) -> String {
     format!("ready store={} listen={}", shard.store(), addresses.join(","))
 }
 
-/// Takes connections for as long as the core runs.
+/// Takes connections until the core takes no more calls: what is sent on one that is made later would meet the end of the process.
 fn accept(config: &Config, shard: &Shard, listener: TcpListener, addresses: &[SocketAddr]) {
     let addresses: Rc<[String]> = advertised(config, addresses).into();
     shard.set_addresses(&addresses);
@@ -270,9 +270,18 @@ fn accept(config: &Config, shard: &Shard, listener: TcpListener, addresses: &[So
     let limits = Rc::new(plan::connection(config));
     let connections = Rc::new(Cell::new(0usize));
     spawn(shard.clone().steward());
+    let shard = shard.clone();
     spawn(async move {
+        let mut draining = Box::pin(shard.until_draining());
         loop {
-            let stream = match listener.accept().await {
+            let accepted = {
+                let accept = std::pin::pin!(listener.accept());
+                match select(accept, &mut draining).await {
+                    Either::Left((accepted, _)) => accepted,
+                    Either::Right(_) => return,
+                }
+            };
+            let stream = match accepted {
                 Ok(stream) => stream,
                 Err(error) => {
                     log::warn!("a connection could not be accepted: {error}");
