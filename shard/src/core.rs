@@ -18,8 +18,8 @@ use crate::router::{Route, Router};
 use crate::snapshots::Incoming;
 use crate::stop::UnderWay;
 use crate::structures::Tombstone;
-use pinion_engine::Engine;
 use pinion_engine::log::{Durability, Ticket};
+use pinion_engine::{Engine, RegionSnapshot};
 use pinion_runtime::mailbox;
 use pinion_types::map::{HashMap, HashSet};
 use pinion_types::{CoreId, LogIndex, RegionId, StoreId, Term};
@@ -143,6 +143,8 @@ pub(crate) struct Inner {
     pub(crate) incoming: RefCell<Vec<Incoming>>,
     /// How many are on their way out.
     pub(crate) sending: Cell<usize>,
+    /// Those that were made here and whose files are on the disk: a peer that is gone, or has made another, leaves its own behind.
+    pub(crate) snapshots_made: RefCell<Vec<Rc<RegionSnapshot>>>,
     /// How many regions this core has split because they were too large.
     pub(crate) regions_split: Cell<u64>,
     peers: RefCell<HashMap<RegionId, Rc<Peer>>>,
@@ -186,6 +188,7 @@ impl Shard {
             in_transition: RefCell::default(),
             incoming: RefCell::default(),
             sending: Cell::new(0),
+            snapshots_made: RefCell::default(),
             regions_split: Cell::new(0),
             peers: RefCell::default(),
             queue: RefCell::default(),

@@ -54,15 +54,14 @@ impl Shard {
         let (shard, peer) = (self.clone(), peer.clone());
         drop(spawn_in(Lane::Throughput, async move {
             let made = shard.make_consistent(&peer).await;
-            let old = match made {
-                Ok(Some(made)) => peer.snapshots().set(Some(made)),
-                Ok(None) => peer.snapshots().set(None),
+            match made {
+                Ok(made) => peer.snapshots().set(made),
                 Err(error) => {
                     peer.snapshots().set(None);
                     return shard.fail(&error);
                 }
-            };
-            release(old).await;
+            }
+            shard.remove_unneeded().await;
             peer.snapshot_made();
             shard.enqueue(&peer);
         }));
@@ -83,7 +82,9 @@ impl Shard {
                 let metadata = SnapshotMetadata { conf_state: peer.conf_state(), index, term };
                 let snapshot = Snapshot { metadata, data: meta.encode() };
                 log::debug!("region {}: a snapshot of {} bytes through {index}", peer.id(), files.bytes);
-                return Ok(Some(Made { snapshot, files: Rc::new(files), used: pinion_runtime::now() }));
+                let files = Rc::new(files);
+                self.0.snapshots_made.borrow_mut().push(files.clone());
+                return Ok(Some(Made { snapshot, files, used: pinion_runtime::now() }));
             }
             files.release().await?;
         }
@@ -154,10 +155,28 @@ impl Shard {
         Ok(sent.map_err(|error: WireError| error)?)
     }
 
-    /// Removes snapshots that nobody has needed for a while.
+    /// Removes snapshots that nobody has needed for a while, and those whose peer is no longer here.
     pub(crate) async fn release_snapshots(&self) {
         for peer in self.peers() {
-            release(peer.snapshots().take_unused(KEPT_FOR)).await;
+            peer.snapshots().forget_unused(KEPT_FOR);
+        }
+        self.remove_unneeded().await;
+    }
+
+    /// Removes the files of snapshots that no peer has as its latest and no transfer reads.
+    async fn remove_unneeded(&self) {
+        let is_unneeded = |files: &mut Rc<RegionSnapshot>| Rc::strong_count(files) == 1;
+        let unneeded: Vec<_> = self
+            .0
+            .snapshots_made
+            .borrow_mut()
+            .extract_if(.., is_unneeded)
+            .filter_map(Rc::into_inner)
+            .collect();
+        for files in unneeded {
+            if let Err(error) = files.release().await {
+                log::warn!("a snapshot's files stay until the next start: {error}");
+            }
         }
     }
 }
@@ -186,16 +205,6 @@ async fn read_next(
         .await
         .map_err(|error| WireError::Internal(format!("a snapshot's file can't be read: {error}")))?;
     Ok(Some(SnapshotChunk { key, file, offset, crc32: crc32fast::hash(&data), data }))
-}
-
-/// Removes a snapshot's files, if nobody reads them.
-pub(crate) async fn release(made: Option<Made>) {
-    if let Some(made) = made
-        && let Ok(files) = Rc::try_unwrap(made.files)
-        && let Err(error) = files.release().await
-    {
-        log::warn!("a snapshot's files stay until the next start: {error}");
-    }
 }
 
 /// Keeps a stream of bytes within a rate.

@@ -48,11 +48,11 @@ impl Snapshots {
         self.0.wanted.take() && !self.0.making.replace(true)
     }
 
-    /// Puts a new one in the place of the old one, which is given back.
-    pub(crate) fn set(&self, made: Option<Made>) -> Option<Made> {
+    /// Puts a new one in the place of the old one.
+    pub(crate) fn set(&self, made: Option<Made>) {
         self.0.making.set(false);
         self.0.wanted.set(false);
-        std::mem::replace(&mut *self.0.made.borrow_mut(), made)
+        *self.0.made.borrow_mut() = made;
     }
 
     /// The region's members have changed: a snapshot from before is of no use to the new ones.
@@ -68,11 +68,12 @@ impl Snapshots {
         Some(made.files.clone())
     }
 
-    /// Takes the snapshot out if nobody has needed it for so long.
-    pub(crate) fn take_unused(&self, kept_for: Duration) -> Option<Made> {
-        let mut made = self.0.made.borrow_mut();
-        let is_unused = |made: &Made| made.used.elapsed() >= kept_for && Rc::strong_count(&made.files) == 1;
-        if made.as_ref().is_some_and(is_unused) { made.take() } else { None }
+    /// Forgets the snapshot if nobody has needed it for so long.
+    pub(crate) fn forget_unused(&self, kept_for: Duration) {
+        // Beside this one the core's list of what it has made holds the files; whoever sends them too.
+        let is_unused =
+            |made: &mut Made| made.used.elapsed() >= kept_for && Rc::strong_count(&made.files) <= 2;
+        drop(self.0.made.borrow_mut().take_if(is_unused));
     }
 }
 

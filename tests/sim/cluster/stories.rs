@@ -36,10 +36,19 @@ pub(super) fn tell_of(
     replicas: usize,
     story: impl AsyncFn(Story<'_>) + Send + Sync,
 ) {
+    tell_with(seeds, ShardLimits { replicas, ..limits() }, story);
+}
+
+/// The same of stores that accept something else.
+pub(super) fn tell_with(
+    seeds: std::ops::Range<u64>,
+    limits: ShardLimits,
+    story: impl AsyncFn(Story<'_>) + Send + Sync,
+) {
     for seed in seeds {
         run(Config::new(seed), |simulation| {
-            let cluster = Cluster::start_with(simulation, &[1; STORES], ShardLimits { replicas, ..limits() });
-            cluster.wait_for_voters(replicas.max(1));
+            let cluster = Cluster::start_with(simulation, &[1; STORES], limits);
+            cluster.wait_for_voters(limits.replicas.max(1));
             simulation.block_on(async {
                 let region = region_of(&cluster, b"k1").expect("a region has the key");
                 let told = Story { cluster: &cluster, region };

@@ -1,0 +1,86 @@
+//! Stories about what members are sent that the leader's log no longer reaches.
+
+use super::stories::{LOOK_EVERY, Story, tell_with};
+use crate::store::limits;
+use pinion_capnp::PeerChangeKind;
+use pinion_shard::ShardLimits;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SEEDS: std::ops::Range<u64> = 1..4;
+/// Within which the files of a snapshot must be gone that nobody needs: they are kept for half a minute.
+const REMOVED_WITHIN: Duration = Duration::from_secs(45);
+/// So slow that a snapshot is on its way for seconds.
+const SLOW_BYTES_PER_SECOND: u64 = 100 << 10;
+
+fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
+    let limits = ShardLimits { replicas: 0, snapshot_bytes_per_second: SLOW_BYTES_PER_SECOND, ..limits() };
+    tell_with(SEEDS, limits, story);
+}
+
+/// Bytes that can't be compressed.
+fn noise(len: usize) -> Vec<u8> {
+    let words = (0..len.div_ceil(8)).flat_map(|_| pinion_runtime::random_u64().to_le_bytes());
+    words.take(len).collect()
+}
+
+impl Story<'_> {
+    /// Writes so many kilobytes, each under a key of its own.
+    async fn fill(&self, kilobytes: usize) {
+        for number in 0..kilobytes {
+            self.put(format!("k{number}").as_bytes(), &noise(1 << 10)).await;
+        }
+    }
+
+    /// Snapshots that a store has on its disk.
+    fn snapshots_on(&self, place: usize) -> usize {
+        let files = self.cluster.stores[place].host.files();
+        let names =
+            files.iter().filter_map(|(path, _)| path.strip_prefix("/store/snapshots/")?.split('/').next());
+        names.collect::<BTreeSet<_>>().len()
+    }
+
+    async fn demand_no_snapshots_on(&self, place: usize) {
+        let begun = pinion_runtime::now();
+        while self.snapshots_on(place) > 0 {
+            assert!(
+                begun.elapsed() < REMOVED_WITHIN,
+                "{} snapshots stay on the disk",
+                self.snapshots_on(place)
+            );
+            pinion_runtime::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_superseded_while_it_is_sent_is_removed() {
+    tell(async |story| {
+        let (lone, new) = (3, 4);
+        story.lead_from(0).await;
+        story.remove(new).await;
+        story.part(|place| place == lone);
+        story.fill(300).await;
+        story.cluster.simulation.heal_all();
+        story.wait_for("a snapshot", || (story.snapshots_on(0) == 1).then_some(())).await;
+        // The one that is on its way does not know the new member.
+        story.change(new, PeerChangeKind::AddLearner).await;
+        story.wait_for("another", || (story.snapshots_on(0) == 2).then_some(())).await;
+        story.demand_no_snapshots_on(0).await;
+    });
+}
+
+#[test]
+fn a_snapshot_is_removed_when_the_peer_that_made_it_is() {
+    tell(async |story| {
+        story.lead_from(0).await;
+        story.fill(20).await;
+        story.remove(4).await;
+        story.change(4, PeerChangeKind::AddVoter).await;
+        assert_eq!(story.snapshots_on(0), 1);
+        story.lead_from(1).await;
+        story.remove(0).await;
+        story.demand_nothing_on(0).await;
+        story.demand_no_snapshots_on(0).await;
+    });
+}
