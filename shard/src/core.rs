@@ -413,8 +413,7 @@ impl Shard {
             return;
         }
         let limits = &self.0.limits;
-        let first = engine.log().first_index(peer.id());
-        let due = peer.compaction_due(first, limits.log_entries_max, limits.log_bytes_max);
+        let due = peer.compaction_due(engine.log(), limits.log_entries_max, limits.log_bytes_max);
         self.compact_log_through(peer, due);
     }
 

@@ -3,13 +3,15 @@
 //! - [`propose`]: commands wait for the core's turn and then become entries, many to an entry;
 //! - [`apply`]: committed entries change the tree, in order, and answer those who wait;
 //! - [`read`]: the tree answers; `barrier` says from when on it may;
-//! - `group` and `members`: the region's other peers.
+//! - `group` and `members`: the region's other peers;
+//! - `compaction`: how much of the log is kept for them.
 //!
 //! Invariants: nobody is answered before their entry was applied, and nothing is applied before a quorum holds it durably. The tree carries
 //! the applied index; the two change together.
 
 mod apply;
 mod barrier;
+mod compaction;
 mod group;
 mod members;
 mod propose;
@@ -30,15 +32,12 @@ use crate::storage::{PeerStorage, Snapshots, Wanted};
 use barrier::Reads;
 use group::Seats;
 use pinion_engine::tree::Tree;
-use pinion_raft::{Entry, Message, RawNode, Storage};
+use pinion_raft::{Entry, Message, RawNode};
 use pinion_types::{LogIndex, Region, RegionId, Term};
 use propose::{Awaited, Pending};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// How many times longer than it should be a log may grow for the sake of a slow follower.
-const SLOW_FACTOR: u64 = 4;
 
 /// One region at work on this core.
 pub(crate) struct Peer {
@@ -72,8 +71,6 @@ pub(crate) struct Peer {
     to_apply: RefCell<VecDeque<Entry>>,
     /// The last entry that was applied.
     applied: Cell<(LogIndex, Term)>,
-    /// Bytes of commands that were applied since the log was last compacted.
-    log_bytes: Cell<u64>,
     /// A compaction of the log was proposed and is not applied yet.
     compacting: Cell<bool>,
     /// Raft did not take it: it may be proposed again after the next tick.
@@ -197,7 +194,6 @@ impl Peer {
         self.stamp.raise(meta.stamp_ms);
         self.to_apply.borrow_mut().clear();
         self.applied.set(position);
-        self.log_bytes.set(0);
         self.compacting.set(false);
         self.abandon_through(position.0);
         self.release_reads();
@@ -216,55 +212,6 @@ impl Peer {
             && self.to_apply.borrow().is_empty()
             && self.writing.get() == 0
             && !self.applying.get()
-    }
-
-    /// The position that the log should be compacted through now, if this peer leads and the entries below its applied index are more than
-    /// `entries_max`, or their bytes more than `bytes_max`. Followers that can be reached are waited for, until there is
-    /// [`SLOW_FACTOR`] times as much: then they get a snapshot. Says so once, until the compaction is applied.
-    pub(crate) fn compaction_due(
-        &self,
-        first_index: LogIndex,
-        entries_max: u64,
-        bytes_max: u64,
-    ) -> Option<(LogIndex, Term)> {
-        let applied = self.applied.get().0;
-        let (entries, bytes) = (applied.0.saturating_sub(first_index.0), self.log_bytes.get());
-        let is_over = |factor: u64| {
-            entries > entries_max.saturating_mul(factor)
-                || (bytes > bytes_max.saturating_mul(factor) && entries > 1)
-        };
-        if !is_over(1) || !self.is_leader() {
-            return None;
-        }
-        let through = if is_over(SLOW_FACTOR) { applied } else { applied.min(self.slowest_match()) };
-        self.compaction_through(first_index, through)
-    }
-
-    /// The position that the log should be compacted through to be as short as can be. Says so once, until the compaction is applied.
-    pub(crate) fn compaction_through_applied(&self, first_index: LogIndex) -> Option<(LogIndex, Term)> {
-        self.compaction_through(first_index, self.applied.get().0)
-    }
-
-    fn compaction_through(&self, first_index: LogIndex, through: LogIndex) -> Option<(LogIndex, Term)> {
-        // What Raft has not heard to be applied it may still ask for.
-        let node = self.node.borrow();
-        let through = through.min(node.applied());
-        if through < first_index {
-            return None;
-        }
-        let term = node.storage().term(through).ok()?;
-        (!self.compacting.replace(true)).then_some((through, term))
-    }
-
-    /// Nobody knows any more what became of a compaction that was proposed.
-    pub(super) fn forget_compaction(&self) {
-        self.compacting.set(false);
-    }
-
-    /// The log was compacted.
-    pub(crate) fn compacted(&self) {
-        self.log_bytes.set(0);
-        self.compacting.set(false);
     }
 
     /// Whether a task is in the middle of applying an entry.

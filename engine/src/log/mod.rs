@@ -207,6 +207,11 @@ impl Log {
         self.with(stream, |stream| stream.term(index)).unwrap_or((index == LogIndex(0)).then_some(Term(0)))
     }
 
+    /// Bytes of the payloads of a stream's entries in `[low, high)`, as far as they are there. It costs no more for many than for few.
+    pub fn entry_bytes(&self, stream: RegionId, low: LogIndex, high: LogIndex) -> u64 {
+        self.with(stream, |stream| stream.entry_bytes(low, high)).unwrap_or_default()
+    }
+
     /// A stream's hard state: term, vote, commit index.
     pub fn hard_state(&self, stream: RegionId) -> (Term, u64, LogIndex) {
         self.with(stream, |stream| stream.hard_state.value).unwrap_or_default()
@@ -464,7 +469,10 @@ impl State {
                 let len = u32::try_from(payload.len()).expect("a record fits into a segment");
                 let offset = u32::try_from(body.len() - GROUP_HEADER - payload.len()).expect("a group fits");
                 let place = Place { group, offset, len };
-                stream.put(index, Slot { term, kind, sequence, place, cached: Some(payload.clone()) });
+                stream.put(
+                    index,
+                    Slot { term, kind, sequence, place, bytes_through: 0, cached: Some(payload.clone()) },
+                );
                 self.cache.note(id, index, sequence, payload.len());
             }
             Record::HardState { term, vote, commit, .. } => {

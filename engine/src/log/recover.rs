@@ -498,7 +498,7 @@ impl State {
                     offset: u32::try_from(offset).expect("a group fits"),
                     len: u32::try_from(len).expect("a group fits"),
                 };
-                stream.replay(index, Slot { term, kind, sequence, place, cached: None });
+                stream.replay(index, Slot { term, kind, sequence, place, bytes_through: 0, cached: None });
             }
             ReadBody::HardState { term, vote, commit } => {
                 stream.hard_state = Latest { value: (term, vote, commit), sequence, group };

@@ -20,6 +20,8 @@ pub(super) struct Slot {
     pub(super) kind: u8,
     pub(super) sequence: u64,
     pub(super) place: Place,
+    /// Bytes of the payloads of all slots of the stream up to this one, counted from some slot on; [`Stream::put`] sets it.
+    pub(super) bytes_through: u64,
     /// The payload, while it is cached.
     pub(super) cached: Option<Bytes>,
 }
@@ -96,7 +98,7 @@ impl Stream {
     ///
     /// # Panics
     /// When the entry would leave a hole behind the last.
-    pub(super) fn put(&mut self, index: LogIndex, slot: Slot) {
+    pub(super) fn put(&mut self, index: LogIndex, mut slot: Slot) {
         if self.slots.is_empty() {
             self.first = index;
         }
@@ -115,7 +117,24 @@ impl Stream {
         if self.oldest.get().is_some_and(|oldest| slot.place.group < oldest) {
             self.oldest.set(None);
         }
+        let bytes_before = self.slots.back().map_or(0, |before| before.bytes_through);
+        slot.bytes_through = bytes_before + u64::from(slot.place.len);
         self.slots.push_back(slot);
+    }
+
+    /// Bytes of the payloads of the entries in `[low, high)`, as far as they are there.
+    pub(super) fn entry_bytes(&self, low: LogIndex, high: LogIndex) -> u64 {
+        let low = low.max(self.first_index()).max(self.first);
+        let high = high.min(self.last_index().next());
+        if low >= high {
+            return 0;
+        }
+        match (self.slot(low), self.slot(high.previous())) {
+            (Some(first), Some(last)) => {
+                last.bytes_through - first.bytes_through + u64::from(first.place.len)
+            }
+            _ => 0,
+        }
     }
 
     /// Takes in an entry at a start. Entries before it may be gone: they were released, and their segments used again.

@@ -110,6 +110,38 @@ fn an_entry_takes_the_place_of_what_was_there_and_behind_it() {
 }
 
 #[test]
+fn bytes_of_entries_are_those_that_are_there() {
+    run("entry-bytes", async |directory| {
+        let bytes = |log: &Log, low, high| log.entry_bytes(RegionId(1), LogIndex(low), LogIndex(high));
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        assert_eq!(bytes(&log, 1, 9), 0);
+        for index in 1..=5 {
+            append(&log, index, &vec![7; 10 * usize::try_from(index).unwrap()]).await;
+        }
+        assert_eq!(
+            [bytes(&log, 1, 6), bytes(&log, 2, 4), bytes(&log, 0, 99), bytes(&log, 4, 4)],
+            [150, 50, 150, 0]
+        );
+        // What takes the place of others counts for them.
+        let payload = Bytes::from_static(b"new");
+        log.append(&[entry(4, 2, &payload)], Durability::Sync).await.unwrap();
+        assert_eq!(bytes(&log, 1, 6), 63);
+        // What is compacted counts no more, whether it is released or not.
+        let compact = Record::Compact { stream: RegionId(1), index: LogIndex(2), term: Term(1) };
+        log.append(&[compact], Durability::Sync).await.unwrap();
+        assert_eq!(bytes(&log, 1, 6), 33);
+        drop(log);
+        let (log, _) = Log::open(&directory, config()).await.unwrap();
+        assert_eq!(bytes(&log, 1, 6), 33);
+        log.release(RegionId(1), Released { entries_through: LogIndex(1), edits_through: 0 });
+        assert_eq!(bytes(&log, 1, 6), 33);
+        log.release(RegionId(1), Released { entries_through: LogIndex(2), edits_through: 0 });
+        append(&log, 5, b"five").await;
+        assert_eq!([bytes(&log, 1, 6), bytes(&log, 5, 6)], [37, 4]);
+    });
+}
+
+#[test]
 fn entries_before_a_conflict_outlive_the_segment_with_what_it_replaced() {
     run("replaced", async |directory| {
         let (log, _) = Log::open(&directory, config()).await.unwrap();

@@ -114,7 +114,6 @@ impl Peer {
             let at = if number + 1 == count { applying.position } else { before };
             match command {
                 Command::Write(bytes) => {
-                    self.log_bytes.set(self.log_bytes.get() + bytes.len() as u64);
                     self.tree.borrow().write(WriteBatch::decode(&bytes)?, at);
                 }
                 Command::CompareAndSwap(command) => {

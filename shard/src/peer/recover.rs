@@ -90,7 +90,6 @@ impl Peer {
             pending: RefCell::new(Pending::default()),
             proposed: RefCell::default(),
             to_apply: RefCell::new(VecDeque::new()),
-            log_bytes: Cell::new(0),
             compacting: Cell::new(false),
             compaction_refused: Cell::new(false),
             applying: Cell::new(false),

@@ -1,9 +1,10 @@
 //! Stories about what members are sent that the leader's log no longer reaches.
 
+use super::members::{SLOW_DISK, USUAL_DISK};
 use super::stories::{LOOK_EVERY, Story, tell_with};
 use crate::store::limits;
 use pinion_capnp::PeerChangeKind;
-use pinion_shard::ShardLimits;
+use pinion_shard::{ShardLimits, testing};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -13,8 +14,23 @@ const REMOVED_WITHIN: Duration = Duration::from_secs(45);
 /// So slow that a snapshot is on its way for seconds.
 const SLOW_BYTES_PER_SECOND: u64 = 100 << 10;
 
+/// Bytes that the log keeps, where it is to be short; a fourth of what it may keep for a slow follower.
+const SHORT_LOG_BYTES: u64 = 16 << 10;
+
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     let limits = ShardLimits { replicas: 0, snapshot_bytes_per_second: SLOW_BYTES_PER_SECOND, ..limits() };
+    tell_with(SEEDS, limits, story);
+}
+
+/// The same with a log that is bounded by its bytes.
+fn tell_of_short_log(story: impl AsyncFn(Story<'_>) + Send + Sync) {
+    let limits = ShardLimits {
+        replicas: 0,
+        snapshot_bytes_per_second: SLOW_BYTES_PER_SECOND,
+        log_bytes_max: SHORT_LOG_BYTES,
+        log_entries_max: 10_000,
+        ..limits()
+    };
     tell_with(SEEDS, limits, story);
 }
 
@@ -38,6 +54,16 @@ impl Story<'_> {
         let names =
             files.iter().filter_map(|(path, _)| path.strip_prefix("/store/snapshots/")?.split('/').next());
         names.collect::<BTreeSet<_>>().len()
+    }
+
+    /// Bytes of applied entries that a store's log keeps of the region.
+    fn log_bytes_on(&self, place: usize) -> u64 {
+        let bytes = |shard: &pinion_shard::Shard| {
+            let peer = testing::peers(shard).into_iter().find(|peer| peer.region.id == self.region)?;
+            let log = shard.engine().log();
+            Some(log.entry_bytes(self.region, log.first_index(self.region), peer.applied.next()))
+        };
+        self.cluster.stores[place].shards().iter().filter_map(bytes).sum()
     }
 
     async fn demand_no_snapshots_on(&self, place: usize) {
@@ -82,5 +108,24 @@ fn a_snapshot_is_removed_when_the_peer_that_made_it_is() {
         story.remove(0).await;
         story.demand_nothing_on(0).await;
         story.demand_no_snapshots_on(0).await;
+    });
+}
+
+#[test]
+fn a_log_stays_within_four_times_its_bytes_for_a_slow_peer() {
+    tell_of_short_log(async |story| {
+        let slow = 4;
+        story.lead_from(0).await;
+        story.cluster.stores[slow].host.set_io_latency(SLOW_DISK);
+        let mut most = 0;
+        for number in 0..300 {
+            story.put(format!("k{}", number % 10).as_bytes(), &noise(4 << 10)).await;
+            let kept = story.log_bytes_on(0);
+            // One entry may pass the bound, some more come before the compaction is applied.
+            assert!(kept < 5 * SHORT_LOG_BYTES, "{kept} bytes of log after {number} writes");
+            most = most.max(kept);
+        }
+        assert!(most > 3 * SHORT_LOG_BYTES, "the peer was to be slow: {most} bytes of log");
+        story.cluster.stores[slow].host.set_io_latency(USUAL_DISK);
     });
 }
