@@ -75,7 +75,8 @@ pub(crate) struct LogSection {
     /// Groups written at the same time. Default 2. One waits for every sync; more than four split the groups without shortening the wait.
     pub(crate) groups_in_flight: usize,
     /// Bytes of log that a restart may have to replay, for each core. Default 256M. Too small: memtables are flushed before they
-    /// are full. Too large: a restart takes longer. Counterpart: RocksDB's `max_total_wal_size`.
+    /// are full. Too large: a restart takes longer. While a peer is sent a snapshot, up to twice the snapshot's bytes more are kept.
+    /// Counterpart: RocksDB's `max_total_wal_size`.
     pub(crate) replay_max: Size,
 }
 
@@ -100,8 +101,9 @@ pub(crate) struct RaftSection {
     /// Entries that a region's log keeps below its applied index. Default 16384; at least 16. Too small: a follower that was away for a moment
     /// needs a snapshot. Too large: memory for the log's index. Counterpart: TiKV's `raft-log-gc-count-limit`.
     pub(crate) log_entries_max: u64,
-    /// Bytes of commands that a region's log keeps below its applied index. Default 16M; at least 64K. As above, and too large: disk, and a
-    /// restart takes longer. Counterpart: TiKV's `raft-log-gc-size-limit`.
+    /// Bytes of entries that a region's log keeps below its applied index. Default 16M; at least 64K. As above, and too large: disk, and a
+    /// restart takes longer. A slow follower is waited for up to four times as much, one that is sent a snapshot up to twice the snapshot's
+    /// bytes more, and up to 16 times `log_entries_max`. Counterpart: TiKV's `raft-log-gc-size-limit`.
     pub(crate) log_size_max: Size,
     /// Bytes a second of each region snapshot that a core sends. Default 100M; 0 is no bound, else at least 1M. Too small: a new peer, or
     /// one that was away for long, is of no use for long. Too large: disk, network and processors are busy with it when callers need

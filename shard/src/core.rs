@@ -49,8 +49,9 @@ pub struct ShardLimits {
     /// Entries that a region's log keeps below its applied index before it is compacted. Default 16384. Too small: compaction
     /// runs often. Too large: memory for the log's index. Counterpart: TiKV's `raft-log-gc-count-limit`.
     pub log_entries_max: u64,
-    /// Bytes of commands that a region's log keeps below its applied index before it is compacted. Default 16 MiB. As above.
-    /// Counterpart: TiKV's `raft-log-gc-size-limit`.
+    /// Bytes of entries that a region's log keeps below its applied index before it is compacted. Default 16 MiB. As above. A slow follower
+    /// is waited for up to four times as much, one that is sent a snapshot up to twice the snapshot's bytes more, and up to 16 times as many
+    /// entries. Counterpart: TiKV's `raft-log-gc-size-limit`.
     pub log_bytes_max: u64,
     /// Bytes of a scan's answer.
     pub scan_bytes_max: usize,
@@ -446,13 +447,13 @@ impl Shard {
         }
     }
 
-    /// Compacts the logs that hold the core's log over its bound, be they as short as they may; ends when the engine closes. A follower does so
-    /// for itself: what its leader still needs of the log is the leader's own.
+    /// Compacts the logs that hold the core's log over its bound, be they as short as they may, but for what follows on a snapshot that is on
+    /// its way; ends when the engine closes. A follower does so for itself: what its leader still needs of the log is the leader's own.
     pub(crate) async fn keep_log_in_bound(self) {
         while let Some(region) = self.0.engine.log_past_bound().await {
             if let Some(peer) = self.peer(region).filter(|peer| peer.takes_turns()) {
-                let first = self.0.engine.log().first_index(region);
-                let due = peer.compaction_through_applied(first);
+                let (log, bytes_max) = (self.0.engine.log(), self.0.engine.options().replay_bytes_max);
+                let due = peer.compaction_past_bound(log, log.live_bytes().saturating_sub(bytes_max));
                 match due {
                     Some((index, term)) if !peer.is_leader() => self.compact_here(&peer, index, term),
                     due => self.compact_log_through(&peer, due),

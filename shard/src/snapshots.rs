@@ -28,7 +28,8 @@ use std::time::Duration;
 const SENDING_MAX: usize = 2;
 /// Bytes of a chunk. Smaller ones cost calls, larger ones hold up what shares the connection.
 const CHUNK_BYTES: usize = 1 << 20;
-/// How long a snapshot is kept that nobody needs.
+/// How long a snapshot is kept that nobody needs, and with it the log that follows on it. Less: who was just sent it may not have caught up
+/// by then. More: disk.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 /// How often a snapshot is made anew when the region changes meanwhile.
 const TRIES_MAX: usize = 10;
@@ -140,6 +141,8 @@ impl Shard {
         }
         .await;
         self.0.sending.set(self.0.sending.get() - 1);
+        // The peer needs the log that follows on it, which is kept for as long as the snapshot is.
+        drop(peer.snapshots().files(index));
         if sent.is_err() {
             // What is there already serves the next try.
             drop(link.snapshot_abort(key).await);

@@ -68,6 +68,13 @@ impl Snapshots {
         Some(made.files.clone())
     }
 
+    /// The position of the latest snapshot, and the bytes of its files.
+    pub(crate) fn latest(&self) -> Option<(LogIndex, u64)> {
+        let made = self.0.made.borrow();
+        let bytes = |made: &Made| made.files.files.iter().map(|file| file.bytes).sum();
+        made.as_ref().map(|made| (made.snapshot.metadata.index, bytes(made)))
+    }
+
     /// Forgets the snapshot if nobody has needed it for so long.
     pub(crate) fn forget_unused(&self, kept_for: Duration) {
         // Beside this one the core's list of what it has made holds the files; whoever sends them too.

@@ -5,6 +5,7 @@ use super::stories::{LOOK_EVERY, Story, tell_with};
 use crate::store::limits;
 use pinion_capnp::PeerChangeKind;
 use pinion_shard::{ShardLimits, testing};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -108,6 +109,38 @@ fn a_snapshot_is_removed_when_the_peer_that_made_it_is() {
         story.remove(0).await;
         story.demand_nothing_on(0).await;
         story.demand_no_snapshots_on(0).await;
+    });
+}
+
+#[test]
+fn a_new_peer_is_filled_while_more_is_written_than_the_log_may_keep_for_it() {
+    tell_of_short_log(async |story| {
+        let new = 4;
+        story.lead_from(0).await;
+        story.remove(new).await;
+        story.fill(300).await;
+        let (is_filled, written, most) = (Cell::new(false), Cell::new(0), Cell::new(0));
+        let traffic = async {
+            while !is_filled.get() {
+                let key = format!("k{}", written.get() % 20);
+                story.put(key.as_bytes(), &noise(2 << 10)).await;
+                written.set(written.get() + 1);
+                most.set(most.get().max(story.log_bytes_on(0)));
+                pinion_runtime::sleep(LOOK_EVERY).await;
+            }
+        };
+        let add = async {
+            story.change(new, PeerChangeKind::AddVoter).await;
+            is_filled.set(true);
+        };
+        futures_util::join!(traffic, add);
+        assert!(most.get() > 6 * SHORT_LOG_BYTES, "the log was to grow past what it keeps for a slow peer");
+        // Then the log is as short as before.
+        story.demand_no_snapshots_on(0).await;
+        for _ in 0..20 {
+            story.put(b"k1", &noise(2 << 10)).await;
+        }
+        assert!(story.log_bytes_on(0) < 2 * SHORT_LOG_BYTES, "{} bytes of log", story.log_bytes_on(0));
     });
 }
 
