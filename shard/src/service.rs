@@ -131,6 +131,7 @@ impl Shard {
         request: &RawRequest,
         age_max: Duration,
     ) -> RawAnswer {
+        self.check_failure()?;
         if peer.is_blank() || peer.is_gone() {
             return Err(peer.not_leader());
         }
@@ -153,6 +154,8 @@ impl Shard {
 
     /// Does a call on this core, on the peer of its region.
     async fn execute(&self, peer: &Rc<Peer>, request: &RawRequest) -> RawAnswer {
+        // A core that has failed takes no more turns, in which a read would be confirmed.
+        self.check_failure()?;
         if reads(&request.call) {
             self.wait_until_readable(peer).await?;
         }
@@ -247,6 +250,10 @@ impl Shard {
         // While this waited the region may have lost the keys to a split, or begun to change cores: what is proposed now would miss the luggage.
         if peer.is_frozen() || peer.region().epoch.version != epoch.version {
             return Err(peer.epoch_not_match());
+        }
+        // One that was removed meanwhile takes no more turns: nobody would answer.
+        if peer.is_gone() {
+            return Err(peer.not_leader());
         }
         // A change of members was made out of those that there were.
         if matches!(proposal, Proposal::Change(..)) && peer.region().epoch.conf_ver != epoch.conf_ver {

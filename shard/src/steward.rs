@@ -111,7 +111,7 @@ impl Shard {
 
     async fn add_missing_peers(&self) {
         for peer in self.peers() {
-            if let Some(store) = self.store_for(&peer) {
+            if let Some(store) = self.store_for(&peer).await {
                 let change = PeerChange { store, kind: PeerChangeKind::AddVoter };
                 if let Err(error) = self.change_members(peer.id(), &[change]).await {
                     log::debug!("region {} gets no peer on store {store}: {error}", peer.id());
@@ -120,23 +120,39 @@ impl Shard {
         }
     }
 
-    /// The store on which a region that this core leads should get a voter.
-    fn store_for(&self, peer: &Rc<Peer>) -> Option<StoreId> {
+    /// The store on which a region that this core leads should get a voter: one that answers.
+    async fn store_for(&self, peer: &Rc<Peer>) -> Option<StoreId> {
+        for store in self.candidates(peer) {
+            if self.answers(store).await {
+                return Some(store);
+            }
+        }
+        None
+    }
+
+    /// The stores on which a region could get a voter, in the order of preference; none where it needs none.
+    fn candidates(&self, peer: &Rc<Peer>) -> Vec<StoreId> {
         if !peer.serves() || peer.is_joint() {
-            return None;
+            return Vec::new();
         }
         let region = peer.region();
         let voters = region.peers.iter().filter(|member| member.role == PeerRole::Voter).count();
         if voters >= self.0.limits.replicas {
-            return None;
+            return Vec::new();
         }
-        // One that was begun is ended first.
-        let learner = region.peers.iter().find(|member| member.role == PeerRole::Learner);
+        // One that was begun is ended first, unless its store is gone.
         let lost = peer.unreachable();
-        match learner {
-            Some(learner) => (!lost.contains(&learner.id)).then_some(learner.store),
-            None => self.0.links.stores().into_iter().find(|store| region.peer_on(*store).is_none()),
-        }
+        let learners = region.peers.iter().filter(|member| member.role == PeerRole::Learner);
+        let begun = learners.filter(|learner| !lost.contains(&learner.id)).map(|learner| learner.store);
+        let others = self.0.links.stores().into_iter().filter(|store| region.peer_on(*store).is_none());
+        begun.chain(others).collect()
+    }
+
+    /// Whether a store is there.
+    async fn answers(&self, store: StoreId) -> bool {
+        let Some(address) = self.0.links.address_of(store) else { return false };
+        let asked = async { connect(address).await?.info().await };
+        matches!(within(ASK_TIMEOUT, asked).await, Some(Ok(info)) if info.store == store)
     }
 
     /// Does a cluster call here, or where the system region is led.

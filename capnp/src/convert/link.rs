@@ -102,7 +102,17 @@ pub(crate) fn read_messages(
 ) -> Result<Vec<RegionMessage>, DecodeError> {
     check_length("the number of a batch's messages", list.len(), MESSAGES_MAX)?;
     let mut entries_left = ENTRIES_MAX;
-    list.iter().map(|message| read_region_message(message, &mut entries_left)).collect()
+    let read = |message| {
+        let message = read_region_message(message, &mut entries_left)?;
+        // A snapshot comes with its files, by an offer; and callers' proposals come to the leader as calls, which are checked.
+        match message.message.kind {
+            kind @ (MessageKind::Snapshot | MessageKind::Propose) if !message.gone => {
+                Err(WireError::invalid(format!("a batch has no messages of kind {kind:?}")).into())
+            }
+            _ => Ok(message),
+        }
+    };
+    list.iter().map(read).collect()
 }
 
 /// Words that an offer will take, roughly and rather too many.

@@ -68,14 +68,15 @@ impl Peer {
         self.compaction_through(first, self.applied.get().0.min(filled))
     }
 
-    /// Up to where every member has the log that is, or will be once the region's latest snapshot has arrived, where the log follows on
-    /// that and `may_wait` for one of so many bytes.
+    /// Up to where every member that can be reached has the log, or will have it once the region's latest snapshot has arrived, where the log
+    /// follows on that and `may_wait` for one of so many bytes.
     fn filled_through(&self, first_index: LogIndex, may_wait: impl Fn(u64) -> bool) -> LogIndex {
         let kept =
             self.snapshots.latest().filter(|(index, bytes)| index.next() >= first_index && may_wait(*bytes));
         let Some((index, _)) = kept else { return LogIndex(u64::MAX) };
         let node = self.node.borrow();
-        let others = node.tracker().progress.iter().filter(|(id, _)| *id != self.replica.id);
+        let members = node.tracker().progress.iter();
+        let others = members.filter(|(id, _)| *id != self.replica.id && self.is_reached(*id));
         others.map(|(_, progress)| progress.matched.max(index)).min().unwrap_or(LogIndex(u64::MAX))
     }
 

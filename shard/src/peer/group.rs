@@ -175,7 +175,7 @@ impl Peer {
     }
 
     /// Whether a member has written within the least election timeout: a leader hears from each several times in it.
-    fn is_reached(&self, id: PeerId) -> bool {
+    pub(super) fn is_reached(&self, id: PeerId) -> bool {
         let seats = self.seats.borrow();
         seats.get(&id).is_some_and(|seat| seat.heard.elapsed() <= self.silence_max)
     }

@@ -95,6 +95,7 @@ impl Shard {
         let key = offer.key().ok_or_else(|| WireError::invalid("an offer without a snapshot"))?;
         let SnapshotOffer { message, description, .. } = offer;
         let region = message.region;
+        check_offered(&message)?;
         if message.to.store != self.0.store {
             return Err(WireError::StoreNotMatch { requested: message.to.store, actual: self.0.store });
         }
@@ -123,6 +124,9 @@ impl Shard {
         }
         let files =
             self.0.engine.receive_snapshot(region, &description).await.map_err(|e| wire_error(&e.into()))?;
+        if files.description().position() != (key.index, key.term) {
+            return Err(WireError::invalid("an offer whose files are of another position than its message"));
+        }
         let progress = files.progress();
         let touched = pinion_runtime::now();
         let incoming = Incoming { key, message, files: Some(files), is_whole: false, touched };
@@ -244,5 +248,18 @@ impl Shard {
         peer.restored(installed.tree, meta, position);
         self.announce(peer);
         Ok(())
+    }
+}
+
+/// Refuses an offer whose message does not say what its region is, or not with the receiver as a member: once Raft has taken it, it is too late.
+fn check_offered(message: &RegionMessage) -> Result<(), WireError> {
+    let snapshot = message.message.snapshot.as_ref();
+    let meta = snapshot.and_then(|snapshot| Meta::decode(snapshot.data.clone()).ok());
+    let fits = |meta: &Meta| {
+        meta.region.id == message.region && meta.region.peers.iter().any(|member| member.id == message.to.id)
+    };
+    match meta.is_some_and(|meta| fits(&meta)) {
+        true => Ok(()),
+        false => Err(WireError::invalid("an offer whose message is not of its region and its receiver")),
     }
 }

@@ -1,9 +1,10 @@
 //! A cluster that grows.
 
-use super::stores::Cluster;
+use super::stores::{Cluster, Store};
 use crate::seeds;
+use pinion_capnp::{PeerChange, PeerChangeKind, RegionInfo};
 use pinion_runtime::sim::{Config, run};
-use pinion_types::ColumnFamily;
+use pinion_types::{ColumnFamily, PeerRole};
 use std::time::Duration;
 
 #[test]
@@ -47,6 +48,36 @@ fn a_store_that_joins_gets_peers_and_the_data_survives_the_first_store() {
                 client.get(ColumnFamily::Default, b"key007").await.unwrap().as_deref(),
                 Some(&b"new"[..])
             );
+        });
+    });
+}
+
+#[test]
+fn a_region_that_lacks_a_peer_gets_it_on_a_store_that_is_there() {
+    let (dead, spare) = (1, 3);
+    run(Config::new(1), |simulation| {
+        let cluster = Cluster::start(simulation, &[1; 4]);
+        cluster.wait_for_voters(3);
+        simulation.block_on(async {
+            let client = cluster.client(0).await.with_timeout(Duration::from_secs(20));
+            let regions = client.regions(b"", 0).await.unwrap().regions;
+            cluster.cut_power(dead);
+            for info in &regions {
+                let gone = [PeerChange { store: Store::id(dead), kind: PeerChangeKind::Remove }];
+                client.change_peers(info.region.id, &gone).await.unwrap();
+            }
+            let begun = pinion_runtime::now();
+            let is_there = |info: &RegionInfo| {
+                let there = info.region.peer_on(Store::id(spare));
+                there.is_some_and(|peer| peer.role == PeerRole::Voter)
+            };
+            while !client.regions(b"", 0).await.unwrap().regions.iter().all(is_there) {
+                assert!(
+                    begun.elapsed() < Duration::from_secs(20),
+                    "a region has no voter on the store that is there"
+                );
+                pinion_runtime::sleep(Duration::from_millis(100)).await;
+            }
         });
     });
 }
