@@ -189,7 +189,7 @@ fn set_errors(results: &mut Results, indexes: &[usize], error: &WireError) {
 fn wire_error(error: Error) -> WireError {
     match error {
         Error::Refused(refused) | Error::TimedOut { last: ClientError::Refused(refused), .. } => refused,
-        Error::Undetermined(_) => WireError::Undetermined,
+        Error::Undetermined(_) | Error::Failed(_) => WireError::Undetermined,
         // Nothing was done.
         _ => WireError::ServerBusy { retry_after: RETRY_AFTER },
     }

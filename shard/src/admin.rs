@@ -124,7 +124,8 @@ impl AdminService for StoreAdmin {
             }
             let (answer, receiver) = oneshot::channel();
             shard.ask(core, Message::ChangeMembers { region, changes, answer })?;
-            receiver.await.map_err(|_| WireError::ShuttingDown)?
+            // The core may have proposed it before it went.
+            receiver.await.map_err(|_| WireError::Undetermined)?
         }
     }
 
@@ -280,7 +281,7 @@ impl Shard {
         }
         let (answer, receiver) = oneshot::channel();
         self.ask(core, Message::Split { region, keys, answer })?;
-        receiver.await.map_err(|_| WireError::ShuttingDown)?
+        receiver.await.map_err(|_| WireError::Undetermined)?
     }
 
     /// Splits a region of this core at these stored keys.
