@@ -85,7 +85,7 @@ impl Shard {
                 log::debug!("region {}: a snapshot of {} bytes through {index}", peer.id(), files.bytes);
                 let files = Rc::new(files);
                 self.0.snapshots_made.borrow_mut().push(files.clone());
-                return Ok(Some(Made { snapshot, files, used: pinion_runtime::now() }));
+                return Ok(Some(Made { snapshot, files, used: pinion_runtime::now(), receivers: None }));
             }
             files.release().await?;
         }
@@ -109,7 +109,7 @@ impl Shard {
     async fn stream_snapshot(&self, peer: &Rc<Peer>, message: Message) -> Result<(), SendError> {
         let to = message.to;
         let index = message.snapshot.as_ref().map(|snapshot| snapshot.metadata.index);
-        let files = peer.snapshots().files(index).ok_or(SendError::Superseded)?;
+        let files = peer.snapshots().files(index, to).ok_or(SendError::Superseded)?;
         let (core, message) = peer.addressed(message, self.0.core).ok_or(SendError::Unknown(to))?;
         let store = message.to.store;
         let link = self.link(store, core).ok_or(SendError::Unknown(to))?;
@@ -141,8 +141,7 @@ impl Shard {
         }
         .await;
         self.0.sending.set(self.0.sending.get() - 1);
-        // The peer needs the log that follows on it, which is kept for as long as the snapshot is.
-        drop(peer.snapshots().files(index));
+        peer.snapshots().sent(index, to, sent.is_ok());
         if sent.is_err() {
             // What is there already serves the next try.
             drop(link.snapshot_abort(key).await);

@@ -5,7 +5,7 @@ use pinion_engine::RegionSnapshot;
 use pinion_engine::log::{Log, LogEntry};
 use pinion_raft::{ConfState, Entry, EntryKind, HardState, Snapshot, Storage, StorageError};
 use pinion_runtime::Instant;
-use pinion_types::{LogIndex, RegionId, Term};
+use pinion_types::{LogIndex, PeerId, RegionId, Term};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,12 +21,21 @@ impl Wanted {
     }
 }
 
+/// A peer that is filled with a snapshot.
+#[derive(Clone, Copy)]
+pub(crate) struct Receiver {
+    pub(crate) peer: PeerId,
+    has_all: bool,
+}
+
 /// A snapshot that was made, and the files that go with it.
 pub(crate) struct Made {
     pub(crate) snapshot: Snapshot,
     pub(crate) files: Rc<RegionSnapshot>,
     /// When somebody last needed it.
     pub(crate) used: Instant,
+    /// Who is sent it, or has it and has not caught up yet; nothing before it was sent to anybody.
+    pub(crate) receivers: Option<Vec<Receiver>>,
 }
 
 /// A region's latest snapshot, and whether Raft waits for one.
@@ -60,19 +69,39 @@ impl Snapshots {
         self.0.from.set(at);
     }
 
-    /// The files of the snapshot at `index`, if it is the latest.
-    pub(crate) fn files(&self, index: Option<LogIndex>) -> Option<Rc<RegionSnapshot>> {
+    /// The files of the snapshot at `index`, if it is the latest, for one more receiver.
+    pub(crate) fn files(&self, index: Option<LogIndex>, peer: PeerId) -> Option<Rc<RegionSnapshot>> {
+        self.receiver_is(index, Receiver { peer, has_all: false })
+    }
+
+    /// A peer was sent the snapshot at `index`, or part of it.
+    pub(crate) fn sent(&self, index: Option<LogIndex>, peer: PeerId, has_all: bool) {
+        drop(self.receiver_is(index, Receiver { peer, has_all }));
+    }
+
+    fn receiver_is(&self, index: Option<LogIndex>, receiver: Receiver) -> Option<Rc<RegionSnapshot>> {
         let mut made = self.0.made.borrow_mut();
         let made = made.as_mut().filter(|made| Some(made.snapshot.metadata.index) == index)?;
         made.used = pinion_runtime::now();
+        let receivers = made.receivers.get_or_insert_default();
+        receivers.retain(|there| there.peer != receiver.peer);
+        receivers.push(receiver);
         Some(made.files.clone())
     }
 
-    /// The position of the latest snapshot, and the bytes of its files.
-    pub(crate) fn latest(&self) -> Option<(LogIndex, u64)> {
+    /// Forgets receivers that have the snapshot and are not behind any more.
+    pub(crate) fn forget_filled(&self, is_behind: impl Fn(PeerId) -> bool) {
+        if let Some(receivers) = self.0.made.borrow_mut().as_mut().and_then(|made| made.receivers.as_mut()) {
+            receivers.retain(|receiver| !receiver.has_all || is_behind(receiver.peer));
+        }
+    }
+
+    /// The position of the latest snapshot, the bytes of its files, and its receivers.
+    pub(crate) fn latest(&self) -> Option<(LogIndex, u64, Option<Vec<Receiver>>)> {
         let made = self.0.made.borrow();
-        let bytes = |made: &Made| made.files.files.iter().map(|file| file.bytes).sum();
-        made.as_ref().map(|made| (made.snapshot.metadata.index, bytes(made)))
+        let made = made.as_ref()?;
+        let bytes = made.files.files.iter().map(|file| file.bytes).sum();
+        Some((made.snapshot.metadata.index, bytes, made.receivers.clone()))
     }
 
     /// Forgets the snapshot if nobody has needed it for so long.

@@ -1,14 +1,14 @@
 //! How much of its log a leader keeps, and for whom.
 //!
 //! A log that is cut behind the position of a snapshot which is on its way makes that snapshot useless: as soon as it has arrived, another is
-//! needed. So the log that follows on the region's latest snapshot is kept for as long as the snapshot itself, which is until nobody has
-//! needed it for half a minute. That has bounds of its own: a member that is filled more slowly than the region is written must not fill
-//! the disk.
+//! needed. So the log that follows on the region's latest snapshot is kept until those who are sent it have caught up, and no longer than the
+//! snapshot itself, which is until nobody has needed it for half a minute. That has bounds of its own: a member that is filled more
+//! slowly than the region is written must not fill the disk.
 
 use super::Peer;
 use pinion_engine::log::Log;
 use pinion_raft::Storage;
-use pinion_types::{LogIndex, Term};
+use pinion_types::{LogIndex, PeerId, Term};
 
 /// How many times longer than it should be a log may grow for the sake of a slow follower.
 const SLOW_FACTOR: u64 = 4;
@@ -40,6 +40,11 @@ impl Peer {
             entries > entries_max.saturating_mul(factor)
                 || (bytes > bytes_max.saturating_mul(factor) && entries > 1)
         };
+        self.snapshots.forget_filled(|peer| {
+            let matched = self.matched(peer);
+            matched.0.saturating_add(entries_max) < applied.0
+                || log.entry_bytes(self.id, matched.next(), applied.next()) > bytes_max
+        });
         if !is_over(1) || !self.is_leader() {
             return None;
         }
@@ -68,16 +73,28 @@ impl Peer {
         self.compaction_through(first, self.applied.get().0.min(filled))
     }
 
-    /// Up to where every member that can be reached has the log, or will have it once the region's latest snapshot has arrived, where the log
-    /// follows on that and `may_wait` for one of so many bytes.
+    /// Up to where those have the log who are filled, or will have it once the region's latest snapshot has arrived, where the log follows
+    /// on that and `may_wait` for one of so many bytes.
     fn filled_through(&self, first_index: LogIndex, may_wait: impl Fn(u64) -> bool) -> LogIndex {
-        let kept =
-            self.snapshots.latest().filter(|(index, bytes)| index.next() >= first_index && may_wait(*bytes));
-        let Some((index, _)) = kept else { return LogIndex(u64::MAX) };
+        let everything = LogIndex(u64::MAX);
+        match self.snapshots.latest() {
+            Some((index, bytes, receivers)) if index.next() >= first_index && may_wait(bytes) => {
+                let filled = |peer| self.matched(peer).max(index);
+                match receivers {
+                    Some(receivers) => receivers.iter().map(|receiver| filled(receiver.peer)).min(),
+                    // Nobody was sent it yet: it is for one of those who are behind it.
+                    None => self.region.borrow().peers.iter().map(|member| filled(member.id)).min(),
+                }
+                .unwrap_or(everything)
+            }
+            _ => everything,
+        }
+    }
+
+    /// Up to where a member has the log; everything, for one that is none.
+    fn matched(&self, peer: PeerId) -> LogIndex {
         let node = self.node.borrow();
-        let members = node.tracker().progress.iter();
-        let others = members.filter(|(id, _)| *id != self.replica.id && self.is_reached(*id));
-        others.map(|(_, progress)| progress.matched.max(index)).min().unwrap_or(LogIndex(u64::MAX))
+        node.tracker().progress.get(peer).map_or(LogIndex(u64::MAX - 1), |progress| progress.matched)
     }
 
     fn compaction_through(&self, first_index: LogIndex, through: LogIndex) -> Option<(LogIndex, Term)> {
