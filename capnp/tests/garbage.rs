@@ -8,7 +8,7 @@ use capnp::traits::HasTypeId;
 use capnp_rpc::rpc_capnp::message;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use memory::Memory;
-use pinion_capnp::generated::link_capnp::{link, link_hello};
+use pinion_capnp::generated::link_capnp::{MessageKind, link, link_hello};
 use pinion_capnp::generated::pinion_capnp::pinion;
 use pinion_capnp::generated::raw_capnp::{batch_request, put_request, raw, scan_request};
 use pinion_capnp::server::serve;
@@ -110,6 +110,7 @@ fn messages() -> Vec<u8> {
     call_on((3, link::Client::TYPE_ID), 6, 0, |params| {
         let params: link::messages_params::Builder<'_> = params.init_as();
         let mut raft = params.init_messages(1).get(0).init_raft();
+        raft.set_kind(MessageKind::Append);
         raft.set_to(1);
         let mut snapshot = raft.reborrow().init_snapshot();
         snapshot.set_data(b"data");

@@ -6,6 +6,9 @@ use capnp::any_pointer;
 use pinion_raft::{ConfState, Entry, EntryKind, Snapshot, SnapshotMetadata};
 use pinion_types::{Epoch, Peer, PeerRole};
 
+/// What a batch has none of: those come otherwise.
+const KINDS_OF_NO_BATCH: [MessageKind; 2] = [MessageKind::Snapshot, MessageKind::Propose];
+
 const KINDS: [MessageKind; 14] = [
     MessageKind::Propose,
     MessageKind::Append,
@@ -147,6 +150,15 @@ impl Random {
         }
     }
 
+    fn message_of_batch(&mut self) -> RegionMessage {
+        loop {
+            let message = self.region_message();
+            if !KINDS_OF_NO_BATCH.contains(&message.message.kind) {
+                return message;
+            }
+        }
+    }
+
     fn chunk(&mut self) -> SnapshotChunk {
         SnapshotChunk {
             key: self.key(),
@@ -208,7 +220,7 @@ fn refusal<T: std::fmt::Debug>(outcome: Option<Result<T, DecodeError>>) -> WireE
 fn every_message_survives_the_wire() {
     for seed in 0..200 {
         let mut random = Random(seed);
-        let messages = random.list(20, Random::region_message);
+        let messages = random.list(20, Random::message_of_batch);
         let bytes = encoded_messages(&messages);
         assert_eq!(decoded_messages(&bytes).unwrap().unwrap(), messages, "seed {seed}");
         let words: usize = messages.iter().map(region_message_words).sum();
@@ -216,6 +228,17 @@ fn every_message_survives_the_wire() {
             words + 8 >= bytes.len() / 8 || messages.is_empty(),
             "seed {seed}: the estimate is too small"
         );
+    }
+}
+
+#[test]
+fn a_batch_with_what_comes_otherwise_is_refused() {
+    for kind in KINDS_OF_NO_BATCH {
+        let mut messages = vec![Random(1).message_of_batch(), Random(2).message_of_batch()];
+        messages[1] = RegionMessage { gone: false, ..messages[1].clone() };
+        messages[1].message.kind = kind;
+        let refused = refusal(decoded_messages(&encoded_messages(&messages)));
+        assert!(refused.to_string().contains(&format!("{kind:?}")), "{refused}");
     }
 }
 
@@ -259,7 +282,7 @@ fn damaged_messages_are_refused_or_read_as_others() {
     let (mut refused, mut read) = (0, 0);
     for seed in 0..5000 {
         let mut random = Random(seed);
-        let messages = random.list(8, Random::region_message);
+        let messages = random.list(8, Random::message_of_batch);
         let mut bytes = encoded_messages(&messages);
         for _ in 0..=random.below(6) {
             let place = random.below(bytes.len());
@@ -292,7 +315,7 @@ fn what_a_peer_says_to_itself_is_refused() {
 
 #[test]
 fn a_kind_that_the_schema_does_not_have_is_malformed() {
-    let message = RegionMessage { gone: false, message: Random(1).consensus(), ..Random(2).region_message() };
+    let message = RegionMessage { gone: false, ..Random(2).message_of_batch() };
     // The kind is the first field of its struct, two bytes wide; 14 is the first number without a meaning.
     let mut builder = capnp::message::Builder::new_default();
     let params: schema::link::messages_params::Builder<'_> = builder.init_root();
