@@ -57,6 +57,8 @@ impl Shard {
                 self.remove_peer(id);
                 self.0.engine.forget(id);
             }
+            // Nobody knows whether the region is there: it must not go on here as well. A start finds out.
+            Err(ref error @ ShardError::CoreStopped(_)) => self.fail(error),
             Err(_) => {
                 self.0.engine.unpack_refused(id);
                 peer.deafen(false);
@@ -188,7 +190,10 @@ impl Shard {
         let message = Message::MoveIn { luggage: Box::new(luggage), answer };
         match self.0.mailbox.try_send(to, message) {
             Ok(()) => {}
-            Err(SendError::Full(_) | SendError::Closed(_)) => return Err(ShardError::CoreStopped(to)),
+            Err(SendError::Full(_) | SendError::Closed(_)) => {
+                let what = format!("core {to} takes no message");
+                return Err(ShardError::Raft { region, what });
+            }
         }
         match receiver.await {
             Ok(Ok(())) => Ok(()),
@@ -197,9 +202,23 @@ impl Shard {
         }
     }
 
-    /// Takes over a region that another core packed.
+    /// Takes over a region that another core packed. On an error it goes on there, and nothing of it is here.
     pub(crate) async fn move_in(&self, luggage: Luggage) -> Result<(), ShardError> {
-        log::debug!("core {}: region {} moves in", self.0.core, luggage.packed.id());
+        let region = luggage.packed.id();
+        log::debug!("core {}: region {region} moves in", self.0.core);
+        let moved = self.unpack(luggage).await;
+        if moved.is_err() {
+            // The log may say already that it is here, in a later generation than where it goes on: a start would go by that.
+            self.0.engine.forget(region);
+            if let Err(failed) = self.0.engine.log().sync().await {
+                self.fail(&failed.into());
+                return Err(ShardError::CoreStopped(self.0.core));
+            }
+        }
+        moved
+    }
+
+    async fn unpack(&self, luggage: Luggage) -> Result<(), ShardError> {
         let recovered = self.0.engine.unpack(luggage.packed).await?;
         let peer = Peer::recover(self, recovered, false).await?;
         self.begin_peer(&peer);

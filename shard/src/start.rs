@@ -244,8 +244,11 @@ impl Shard {
             }
             Message::MoveIn { luggage, answer } => {
                 pinion_runtime::spawn(async move {
-                    let moved = shard.move_in(*luggage).await;
-                    let _ = answer.send(moved.map_err(|error| error.to_string()));
+                    match shard.move_in(*luggage).await {
+                        // Whether the region is here nobody knows: no answer says that.
+                        Err(ShardError::CoreStopped(_)) => {}
+                        moved => drop(answer.send(moved.map_err(|error| error.to_string()))),
+                    }
                 });
             }
             Message::Raft(messages) => messages.into_iter().for_each(|message| self.receive_message(message)),

@@ -124,7 +124,8 @@ impl Shard {
     async fn store_for(&self, peer: &Rc<Peer>) -> Option<StoreId> {
         for store in self.candidates(peer) {
             if self.answers(store).await {
-                return Some(store);
+                // Somebody else may have seen to it while this one was asked.
+                return self.candidates(peer).contains(&store).then_some(store);
             }
         }
         None

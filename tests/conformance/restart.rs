@@ -1,12 +1,16 @@
 //! A store that comes back: after a power cut, and with other numbers of cores.
 
 use crate::harness::{Store, limits, options, with_store};
+use futures_util::future::{Either, select};
 use pinion_capnp::{AdminService, Atomicity, Operations, RawCall, RawReply, WireError};
 use pinion_runtime::sim;
 use pinion_shard::{Founding, Shard, StoreAdmin, ports};
 use pinion_types::ColumnFamily::Default as Values;
 use pinion_types::CoreId;
+use std::cell::Cell;
 use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Starts the store's cores, runs the test on core 0, and cuts the power while all are at work.
@@ -260,4 +264,46 @@ fn what_is_larger_than_the_log_takes_at_once_is_refused_and_the_rest_goes_on() {
         store.put(Values, &key(99), b"goes on").await;
         assert_eq!(store.get(Values, &key(0)).await, None);
     });
+}
+
+/// Splits a region, so that a part of it changes cores, while operation `at` of the disk fails; writes to that part, and cuts the power. Gives
+/// `false` when there are not so many operations.
+fn change_cores_with_failing(at: u64) -> bool {
+    sim::run(sim::Config::new(at), |simulation| {
+        let host = simulation.add_host("store");
+        let (disk, has_struck, is_taken) =
+            (host.clone(), Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+        let (struck, taken) = (has_struck.clone(), is_taken.clone());
+        session(simulation, &host, 2, async move |store| {
+            for number in 0..60 {
+                store.put(Values, &key(number), &[7; 4000]).await;
+            }
+            let number = disk.io_count() + at;
+            disk.fail_io(sim::Failing::Once(number), sim::DiskError::Io);
+            // It may be refused, or stay where it was.
+            drop(admin(&store).split(vec![key(30)]).await);
+            struck.set(disk.io_count() > number);
+            let put = RawCall::Put { family: Values, key: key(40), value: b"after".to_vec(), ttl: None };
+            let (put, late) = (pin!(store.call(put)), pin!(pinion_runtime::sleep(Duration::from_secs(10))));
+            if let Either::Left((answer, _)) = select(put, late).await {
+                taken.set(answer == Ok(RawReply::Done));
+            }
+            disk.clear_disk_faults();
+        });
+        let taken = is_taken.get();
+        session(simulation, &host, 2, async move |store| {
+            let found = store.get(Values, &key(40)).await;
+            assert!(!taken || found.as_deref() == Some(&b"after"[..]), "operation {at}: a write is lost");
+        });
+        has_struck.get()
+    })
+}
+
+#[test]
+fn a_region_that_could_not_change_cores_loses_nothing_that_it_took_afterwards() {
+    let mut at = 0;
+    while change_cores_with_failing(at) {
+        at += 1;
+    }
+    assert!(at > 20, "a change of cores has many operations: {at}");
 }
