@@ -202,6 +202,15 @@ impl Shard {
         }
     }
 
+    /// Takes over what another core has sent, and says how that went.
+    pub(crate) async fn take_luggage(&self, luggage: Luggage, answer: oneshot::Sender<Result<(), String>>) {
+        match self.move_in(luggage).await {
+            // Whether the region is here nobody knows: no answer says that.
+            Err(ShardError::CoreStopped(_)) => {}
+            moved => drop(answer.send(moved.map_err(|error| error.to_string()))),
+        }
+    }
+
     /// Takes over a region that another core packed. On an error it goes on there, and nothing of it is here.
     pub(crate) async fn move_in(&self, luggage: Luggage) -> Result<(), ShardError> {
         let region = luggage.packed.id();

@@ -243,13 +243,7 @@ impl Shard {
                 });
             }
             Message::MoveIn { luggage, answer } => {
-                pinion_runtime::spawn(async move {
-                    match shard.move_in(*luggage).await {
-                        // Whether the region is here nobody knows: no answer says that.
-                        Err(ShardError::CoreStopped(_)) => {}
-                        moved => drop(answer.send(moved.map_err(|error| error.to_string()))),
-                    }
-                });
+                pinion_runtime::spawn(async move { shard.take_luggage(*luggage, answer).await });
             }
             Message::Raft(messages) => messages.into_iter().for_each(|message| self.receive_message(message)),
             Message::Snapshot(call) => self.take_snapshot_call(call),
