@@ -141,12 +141,13 @@ impl Shard {
         if voters >= self.0.limits.replicas {
             return Vec::new();
         }
-        // One that was begun is ended first, unless its store is gone.
+        // One that was begun is ended first; one that was not heard of yet is waited for.
         let lost = peer.unreachable();
-        let learners = region.peers.iter().filter(|member| member.role == PeerRole::Learner);
-        let begun = learners.filter(|learner| !lost.contains(&learner.id)).map(|learner| learner.store);
-        let others = self.0.links.stores().into_iter().filter(|store| region.peer_on(*store).is_none());
-        begun.chain(others).collect()
+        let mut learners = region.peers.iter().filter(|member| member.role == PeerRole::Learner).peekable();
+        if learners.peek().is_some() {
+            return learners.filter(|learner| !lost.contains(&learner.id)).map(|there| there.store).collect();
+        }
+        self.0.links.stores().into_iter().filter(|store| region.peer_on(*store).is_none()).collect()
     }
 
     /// Whether a store is there.
