@@ -32,6 +32,9 @@ use std::time::Duration;
 /// Bytes of entries that are loaded from the log at a time.
 const LOAD_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes of entries that are applied before it is looked again whether the memtables have room.
+const APPLY_BYTES_MAX: usize = 64 << 10;
+
 /// Calls under way from which on a turn waits for more to come, and how long. The clients of the turn before are just being answered and ask
 /// again within that time: a turn has a fifth more commands for it, and 50 clients get 5 % more done.
 const GATHER_FROM: usize = 8;
@@ -148,6 +151,8 @@ pub(crate) struct Inner {
     pub(crate) snapshots_made: RefCell<Vec<Rc<RegionSnapshot>>>,
     /// How many regions this core has split because they were too large.
     pub(crate) regions_split: Cell<u64>,
+    /// How often a peer's entries waited for room in the memtables.
+    held_back: Cell<u64>,
     peers: RefCell<HashMap<RegionId, Rc<Peer>>>,
     /// Peers that have something to propose or to write.
     queue: RefCell<Vec<Rc<Peer>>>,
@@ -191,6 +196,7 @@ impl Shard {
             sending: Cell::new(0),
             snapshots_made: RefCell::default(),
             regions_split: Cell::new(0),
+            held_back: Cell::new(0),
             peers: RefCell::default(),
             queue: RefCell::default(),
             work: Event::default(),
@@ -389,7 +395,14 @@ impl Shard {
         if peer.is_gone() || peer.is_installing() || self.has_failed() {
             return;
         }
-        match peer.apply_queued() {
+        let mut applied = Ok(None);
+        while matches!(applied, Ok(None)) && peer.can_apply() {
+            if !self.0.engine.has_room() {
+                return self.apply_later(peer);
+            }
+            applied = peer.apply_queued(APPLY_BYTES_MAX);
+        }
+        match applied {
             Ok(None) => self.after_applying(peer),
             Ok(Some(slow)) => {
                 let (shard, peer) = (self.clone(), peer.clone());
@@ -402,6 +415,24 @@ impl Shard {
             }
             Err(error) => self.fail(&error),
         }
+    }
+
+    /// Applies a peer's entries when the memtables have room again. Whoever proposes waits for that, too; a follower goes on at its own pace.
+    fn apply_later(&self, peer: &Rc<Peer>) {
+        if peer.wait_for_room() {
+            self.0.held_back.set(self.0.held_back.get() + 1);
+            let (shard, peer) = (self.clone(), peer.clone());
+            pinion_runtime::spawn(async move {
+                shard.0.engine.wait_for_room().await;
+                peer.stop_waiting_for_room();
+                shard.apply(&peer);
+            });
+        }
+    }
+
+    /// How often entries were not applied at once because the memtables were full.
+    pub fn times_held_back(&self) -> u64 {
+        self.0.held_back.get()
     }
 
     /// Lets the engine and the log know how far a peer is.

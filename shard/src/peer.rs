@@ -77,6 +77,8 @@ pub(crate) struct Peer {
     compaction_refused: Cell<bool>,
     /// A task is in the middle of applying an entry.
     applying: Cell<bool>,
+    /// A task waits for room in the memtables, to go on with what is queued.
+    waits_for_room: Cell<bool>,
     /// Parts of turns that are on their way to the log.
     writing: Cell<usize>,
     /// What Raft is to hear when the entries that it handed out are applied, in their order.

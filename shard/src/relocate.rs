@@ -110,6 +110,10 @@ impl Shard {
         }
         // One that is being made, or deleted, on this core.
         while self.0.in_transition.borrow().contains(&region) {
+            // It comes to nothing on a core that has failed.
+            if self.has_failed() {
+                return Err(ShardError::CoreStopped(self.0.core));
+            }
             pinion_runtime::sleep(QUIET_WAIT).await;
         }
         if self.0.tombstones.borrow().get(&region).is_some_and(|buried| buried.peer >= own) {

@@ -135,6 +135,25 @@ impl Engine {
         (pressure < PRESSURE_MAX).then(|| DELAY_MAX.mul_f64((pressure - 1.0).min(1.0)))
     }
 
+    /// Whether the memtables may take more of what is committed: they hold less than twice their budget, which is where writers are refused. A
+    /// closing engine takes all, since nobody waits for it to flush.
+    pub fn has_room(&self) -> bool {
+        self.0.closing.get()
+            || ratio(self.memtable_bytes(), self.0.options.memtables_bytes_max) < PRESSURE_MAX
+    }
+
+    /// Waits until [`has_room`](Self::has_room).
+    pub async fn wait_for_room(&self) {
+        self.after_writes();
+        loop {
+            let seen = self.0.maintenance.work.rings.get();
+            if self.has_room() {
+                return;
+            }
+            self.0.maintenance.work.wait_past(seen).await;
+        }
+    }
+
     /// Waits until there is room in the memtables for more of what is replayed at a start.
     pub async fn make_room(&self) -> Result<(), Error> {
         while let Some(region) = self.flush_wanted() {

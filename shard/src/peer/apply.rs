@@ -11,6 +11,7 @@ use crate::error::ShardError;
 use bytes::Bytes;
 use pinion_capnp::WireError;
 use pinion_engine::batch::WriteBatch;
+use pinion_engine::log::Log;
 use pinion_raft::Entry;
 use pinion_types::{LogIndex, Region, Term};
 use std::rc::Rc;
@@ -60,11 +61,18 @@ impl Peer {
         self.to_apply.borrow_mut().extend(entries);
     }
 
-    /// Applies what is queued, until an entry needs a task that may wait; that entry is handed out, and the caller ends it with
-    /// [`Peer::finish_slow`] and calls again.
-    pub(crate) fn apply_queued(&self) -> Result<Option<Slow>, ShardError> {
-        while !self.applying.get() {
+    /// Whether an entry is queued that may be applied now.
+    pub(crate) fn can_apply(&self) -> bool {
+        !self.applying.get() && !self.to_apply.borrow().is_empty()
+    }
+
+    /// Applies what is queued, until it was `bytes_max` or an entry needs a task that may wait; that entry is handed out, and the caller ends
+    /// it with [`Peer::finish_slow`] and calls again.
+    pub(crate) fn apply_queued(&self, bytes_max: usize) -> Result<Option<Slow>, ShardError> {
+        let mut bytes = 0;
+        while bytes < bytes_max && !self.applying.get() {
             let Some(entry) = self.to_apply.borrow_mut().pop_front() else { break };
+            bytes += entry.data.len();
             if let Some(slow) = self.apply(&entry)? {
                 self.applying.set(true);
                 return Ok(Some(slow));
@@ -173,6 +181,23 @@ impl Peer {
         self.decide(applying, &command, present.as_ref());
         self.finish_slow();
         Ok(())
+    }
+
+    /// Notes that what is queued waits for room in the memtables; whether it did not yet.
+    pub(crate) fn wait_for_room(&self) -> bool {
+        !self.waits_for_room.replace(true)
+    }
+
+    /// There is room.
+    pub(crate) fn stop_waiting_for_room(&self) {
+        self.waits_for_room.set(false);
+    }
+
+    /// Whether this peer has so much to apply that it takes no more entries: what is committed and not applied is more than `bytes_max`. A disk
+    /// whose flushes are slower than its log would fill it otherwise; whoever leads sends the entries again, or a snapshot.
+    pub(crate) fn is_behind(&self, log: &Log, bytes_max: u64) -> bool {
+        let (applied, commit) = (self.applied.get().0, self.node.borrow().hard_state().commit);
+        self.can_apply() && log.entry_bytes(self.id, applied.next(), commit.next()) > bytes_max
     }
 
     /// An entry that a task applied is done with; the next may be applied.

@@ -93,6 +93,7 @@ impl Peer {
             compacting: Cell::new(false),
             compaction_refused: Cell::new(false),
             applying: Cell::new(false),
+            waits_for_room: Cell::new(false),
             writing: Cell::new(0),
             to_acknowledge: RefCell::default(),
             queued: Cell::new(false),
@@ -121,7 +122,7 @@ impl Peer {
             assert!(!entries.is_empty(), "the log holds what is committed and not in the tree");
             let entries = entries.into_iter().map(|entry| raft_entry(self.id, entry));
             self.queue_committed(entries.collect::<Result<Vec<_>, _>>()?);
-            while let Some(slow) = self.apply_queued()? {
+            while let Some(slow) = self.apply_queued(usize::MAX)? {
                 Box::pin(shard.apply_slow(self, slow)).await?;
             }
             log.applied(self.id, self.applied.get().0);

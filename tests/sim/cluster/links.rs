@@ -15,7 +15,7 @@ fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
 
 impl Story<'_> {
     /// What a store's peer has applied of the region.
-    fn applied_on(&self, place: usize) -> LogIndex {
+    pub(super) fn applied_on(&self, place: usize) -> LogIndex {
         let shards = self.cluster.stores[place].shards();
         let mut peers = shards.iter().flat_map(testing::peers);
         peers.find(|peer| peer.region.id == self.region).expect("it is a member").applied
