@@ -1,5 +1,6 @@
 //! A store on a simulated host: cores that listen, sizes so small that a second sees what takes a real store days.
 
+use futures_util::future::{Either, select};
 use pinion_capnp::server::{Services, serve};
 use pinion_capnp::{Limits, RawCall, RawRequest, RawService};
 use pinion_engine::log::LogConfig;
@@ -13,6 +14,7 @@ use pinion_types::CoreId;
 use pinion_workload::store::{Answer, Store, conclude};
 use std::cell::RefCell;
 use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -159,8 +161,11 @@ fn accept(shard: &Shard, listener: TcpListener, addresses: &[String]) {
     let admin = StoreAdmin::new(shard.clone(), "test", Rc::from(addresses));
     let services = Rc::new(Services { raw: shard.clone(), admin, link: shard.clone() });
     let limits = Rc::new(Limits::default());
+    let shard = shard.clone();
     spawn(async move {
-        while let Ok(stream) = listener.accept().await {
+        // As in a server, a core that stops takes no more connections.
+        let mut draining = pin!(shard.until_draining());
+        while let Either::Left((Ok(stream), _)) = select(pin!(listener.accept()), &mut draining).await {
             let (services, limits) = (services.clone(), limits.clone());
             spawn(async move { drop(serve(stream, services, limits).await) });
         }

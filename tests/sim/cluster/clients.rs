@@ -2,7 +2,7 @@
 //! checker. A value names itself and is as long as its name says, so that a piece of one is found out.
 
 use super::route::{Routes, done};
-use pinion_capnp::{Atomicity, OperationResult, Operations, RawCall, RawReply, Results, Scan};
+use pinion_capnp::{Atomicity, OperationResult, Operations, RawCall, RawReply, ReadFrom, Results, Scan};
 use pinion_linearizability::{History, Operation, Outcome, ValueId};
 use pinion_types::ColumnFamily;
 use pinion_types::key::Zone;
@@ -21,6 +21,10 @@ const BATCH_KEYS_MAX: usize = 4;
 const VALUE_BYTES_MAX: u64 = 900;
 /// How long a client thinks at most between two calls.
 const THINKS_MAX_US: u64 = 300_000;
+/// The age of a state that is young enough, where one of a bounded age will do.
+const AGE_MAX: Duration = Duration::from_secs(1);
+/// What it may be in the time of the clients, whose clocks differ from the stores' by less than a twentieth.
+const AGE_MAX_HERE: Duration = Duration::from_millis(1050);
 const FAMILY: ColumnFamily = ColumnFamily::Default;
 
 /// What all clients of a seed share.
@@ -30,6 +34,9 @@ pub(super) struct Session {
     pub(super) stopped: Cell<bool>,
     /// Operations that were done, were refused, and of which nobody knows.
     pub(super) counts: [Cell<u64>; 3],
+    /// Reads that any peer answered: of the newest state, and of one of bounded age.
+    pub(super) replica_reads: Cell<u64>,
+    pub(super) stale_reads: Cell<u64>,
 }
 
 impl Session {
@@ -39,6 +46,8 @@ impl Session {
             values: Cell::new(0),
             stopped: Cell::new(false),
             counts: Default::default(),
+            replica_reads: Cell::default(),
+            stale_reads: Cell::default(),
         })
     }
 
@@ -99,6 +108,15 @@ fn tick() -> u64 {
     pinion_runtime::now().as_nanos()
 }
 
+/// From when on what a read found may have been the newest state, for a call that began at a tick.
+fn since(begun: u64, read_from: ReadFrom) -> u64 {
+    let age = match read_from {
+        ReadFrom::Leader | ReadFrom::Replica => Duration::ZERO,
+        ReadFrom::Stale(_) => AGE_MAX_HERE,
+    };
+    begun.saturating_sub(u64::try_from(age.as_nanos()).expect("it is short"))
+}
+
 /// One client.
 pub(super) struct Caller {
     number: u32,
@@ -124,7 +142,7 @@ impl Caller {
     pub(super) async fn read_all(mut self) -> Result<(), String> {
         for number in 0..GROUPS * GROUP_KEYS {
             let mut tries = 0;
-            while !self.get(number).await {
+            while !self.get(number, ReadFrom::Leader).await {
                 tries += 1;
                 if tries > 5 {
                     return Err(format!("key {number} can't be read"));
@@ -139,7 +157,10 @@ impl Caller {
         let place = if self.random.below(2) == 0 { 0 } else { 1 + self.random.index(GROUP_KEYS - 1) };
         let number = group * GROUP_KEYS + place;
         match self.random.below(100) {
-            0..36 => drop(self.get(number).await),
+            0..36 => {
+                let read_from = self.any_source();
+                self.get(number, read_from).await;
+            }
             36..60 => self.put(number).await,
             60..66 => self.delete(number).await,
             66..78 => self.compare_and_swap(number).await,
@@ -149,12 +170,21 @@ impl Caller {
         }
     }
 
-    async fn get(&mut self, number: usize) -> bool {
+    /// Who is to answer a read: mostly the leader, in one of three any peer.
+    fn any_source(&mut self) -> ReadFrom {
+        match self.random.below(12) {
+            0..8 => ReadFrom::Leader,
+            8..11 => ReadFrom::Replica,
+            _ => ReadFrom::Stale(AGE_MAX),
+        }
+    }
+
+    async fn get(&mut self, number: usize, read_from: ReadFrom) -> bool {
         let (key, begun) = (key(number), tick());
-        let answer = self.call(&key, RawCall::Get { family: FAMILY, key: key.clone() }).await;
-        let Some(RawReply::Value(value)) = done(answer) else { return false };
+        let call = RawCall::Get { family: FAMILY, key: key.clone() };
+        let Some(RawReply::Value(value)) = self.read(&key, call, read_from).await else { return false };
         let outcome = Outcome::Read(value.map(|value| decode(&value)));
-        self.record(begun, Operation::get(key), outcome);
+        self.record(since(begun, read_from), Operation::get(key), outcome);
         true
     }
 
@@ -174,8 +204,8 @@ impl Caller {
         let (key, new) = (key(number), self.session.fresh());
         // What it last saw there: it swaps often enough.
         let begun = tick();
-        let read = self.call(&key, RawCall::Get { family: FAMILY, key: key.clone() }).await;
-        let Some(RawReply::Value(there)) = done(read) else { return };
+        let call = RawCall::Get { family: FAMILY, key: key.clone() };
+        let Some(RawReply::Value(there)) = self.read(&key, call, ReadFrom::Leader).await else { return };
         let expected = there.map(|value| decode(&value));
         self.record(begun, Operation::get(key.clone()), Outcome::Read(expected));
         let call = RawCall::CompareAndSwap {
@@ -213,11 +243,11 @@ impl Caller {
         for key in &keys {
             operations.get(FAMILY, key);
         }
-        let begun = tick();
+        let (begun, read_from) = (tick(), self.any_source());
         let call = RawCall::Batch { operations, atomicity: Atomicity::Whole };
-        let Some(RawReply::Results(results)) = done(self.call(&keys[0], call).await) else { return };
+        let Some(RawReply::Results(results)) = self.read(&keys[0], call, read_from).await else { return };
         let values = read_values(&results);
-        self.record(begun, Operation::BatchGet { keys }, Outcome::BatchRead(values));
+        self.record(since(begun, read_from), Operation::BatchGet { keys }, Outcome::BatchRead(values));
     }
 
     /// Scans part of a group, as far as one region has it.
@@ -225,7 +255,7 @@ impl Caller {
         let first = group * GROUP_KEYS + place;
         let last = (group + 1) * GROUP_KEYS;
         let limit = 1 + self.random.index(GROUP_KEYS);
-        let begun = tick();
+        let (begun, read_from) = (tick(), self.any_source());
         let scan = Scan {
             family: FAMILY,
             start: key(first),
@@ -234,7 +264,7 @@ impl Caller {
             bytes_max: 1 << 20,
             ..Scan::default()
         };
-        let Some(RawReply::Page(page)) = done(self.call(&key(first), RawCall::Scan(scan)).await) else {
+        let Some(RawReply::Page(page)) = self.read(&key(first), RawCall::Scan(scan), read_from).await else {
             return;
         };
         let end = page.resume.unwrap_or_else(|| key(last));
@@ -248,12 +278,23 @@ impl Caller {
             "a scan finds keys of its range, and each once"
         );
         if !keys.is_empty() {
-            self.record(begun, Operation::BatchGet { keys }, Outcome::BatchRead(values));
+            self.record(since(begun, read_from), Operation::BatchGet { keys }, Outcome::BatchRead(values));
         }
     }
 
-    async fn call(&mut self, key: &[u8], call: RawCall) -> Answer {
-        let answer = self.routes.call(&Zone::Raw.stored(key), &call).await;
+    /// What a read was answered, if it was.
+    async fn read(&mut self, key: &[u8], call: RawCall, read_from: ReadFrom) -> Option<RawReply> {
+        let reply = done(self.call(key, call, read_from).await)?;
+        match read_from {
+            ReadFrom::Leader => {}
+            ReadFrom::Replica => self.session.replica_reads.update(|count| count + 1),
+            ReadFrom::Stale(_) => self.session.stale_reads.update(|count| count + 1),
+        }
+        Some(reply)
+    }
+
+    async fn call(&mut self, key: &[u8], call: RawCall, read_from: ReadFrom) -> Answer {
+        let answer = self.routes.call(&Zone::Raw.stored(key), &call, read_from).await;
         self.session.count(&answer);
         answer
     }
@@ -267,7 +308,7 @@ impl Caller {
 
     async fn write(&mut self, key: &[u8], operation: Operation, call: RawCall) {
         let invoked = self.session.history.borrow_mut().invoke_at(tick(), self.number, operation);
-        let outcome = match self.call(key, call).await {
+        let outcome = match self.call(key, call, ReadFrom::Leader).await {
             Answer::Done(RawReply::Swap { swapped, previous }) => {
                 Outcome::Compared { swapped, previous: previous.map(|value| decode(&value)) }
             }

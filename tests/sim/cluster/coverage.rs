@@ -41,6 +41,8 @@ impl Coverage {
         for (what, count) in what.iter().zip(&session.counts) {
             self.add(*what, count.get());
         }
+        self.add("reads answered by any peer", session.replica_reads.get());
+        self.add("reads of a state of bounded age", session.stale_reads.get());
     }
 
     pub(super) fn add_administrator(&mut self, done: &Done) {

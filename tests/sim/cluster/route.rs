@@ -1,7 +1,7 @@
 //! How a client finds its way: which regions there are, who leads them, where stores listen; and what it may conclude from what comes back.
 
 use pinion_capnp::client::{Client, ClientError};
-use pinion_capnp::{Context, RawCall, RawReply, RawRequest, WireError};
+use pinion_capnp::{Context, RawCall, RawReply, RawRequest, ReadFrom, WireError};
 use pinion_types::{Region, RegionId, StoreId};
 use pinion_workload::Random;
 use pinion_workload::store::{Answer, conclude};
@@ -63,8 +63,8 @@ impl Routes {
             .max_by_key(|region| (region.epoch.version, region.epoch.conf_ver))
     }
 
-    /// Makes a call for a key, again as long as it was certainly not done.
-    pub(super) async fn call(&mut self, stored: &[u8], call: &RawCall) -> Answer {
+    /// Makes a call for a key, again as long as it was certainly not done. A read goes to the leader, or to any peer where that may answer.
+    pub(super) async fn call(&mut self, stored: &[u8], call: &RawCall, read_from: ReadFrom) -> Answer {
         let mut last = Answer::Refused(WireError::StaleCommand);
         for _ in 0..TRIES_MAX {
             let Some(region) = self.region_of(stored).cloned() else {
@@ -72,7 +72,7 @@ impl Routes {
                 self.rest().await;
                 continue;
             };
-            last = self.try_once(&region, call).await;
+            last = self.try_once(&region, call, read_from).await;
             match &last {
                 Answer::Done(_)
                 | Answer::Unknown(_)
@@ -99,15 +99,22 @@ impl Routes {
         pinion_runtime::sleep(Duration::from_millis(5 + self.random.below(95))).await;
     }
 
-    async fn try_once(&mut self, region: &Region, call: &RawCall) -> Answer {
-        let store = self.leader(region);
+    async fn try_once(&mut self, region: &Region, call: &RawCall, read_from: ReadFrom) -> Answer {
+        let store = match read_from {
+            ReadFrom::Leader => self.leader(region),
+            ReadFrom::Replica | ReadFrom::Stale(_) => {
+                region.peers[self.random.index(region.peers.len())].store
+            }
+        };
         let Some(client) = self.connect_to(store).await else {
             // Nothing was sent.
             self.leaders.remove(&region.id);
             return Answer::Refused(WireError::StaleCommand);
         };
-        let with_context = matches!(call, RawCall::Scan(_)) || self.random.below(4) > 0;
-        let context = Context { region: region.id, epoch: Some(region.epoch), ..Context::default() };
+        let is_needed = matches!(call, RawCall::Scan(_)) || read_from != ReadFrom::Leader;
+        let with_context = is_needed || self.random.below(4) > 0;
+        let context =
+            Context { region: region.id, epoch: Some(region.epoch), read_from, ..Context::default() };
         let context = with_context.then(|| Box::new(context));
         let request = RawRequest { context, ..RawRequest::new(call.clone()) };
         match client.1.call(&request).await {

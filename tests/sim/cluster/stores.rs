@@ -5,12 +5,16 @@ use pinion_capnp::client::Client;
 use pinion_engine::Statistics;
 use pinion_runtime::sim::{Host, Simulation};
 use pinion_shard::{Founding, Shard, ShardLimits, testing};
-use pinion_types::{PeerRole, StoreId};
+use pinion_types::{CoreId, PeerRole, StoreId};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 /// How long a store may take to start again.
 const START_MAX: Duration = Duration::from_secs(20);
+/// How long it may take to stop: what `Shard::stop` says, and a log to close on a disk that may be slow.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// The first of the cores from which a store's cores are told to stop, each from one, beside its own.
+const STOPPERS: u16 = 101;
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often a store tries to join, and what it rests in between.
 const JOIN_TRIES_MAX: usize = 300;
@@ -171,6 +175,26 @@ impl<'a> Cluster<'a> {
     pub(super) fn cut_power(&self, place: usize) {
         self.end_life(place);
         self.stores[place].host.crash();
+    }
+
+    /// Stops a store as its operator does: every core hands over what it leads and answers what is under way, and then the process ends.
+    pub(super) async fn stop(&self, place: usize) {
+        let store = &self.stores[place];
+        let stopping: Vec<_> = store
+            .shards()
+            .into_iter()
+            .map(|shard| {
+                let stopper = CoreId(STOPPERS + shard.core().0);
+                store.host.spawn_core(stopper, async move { shard.stop().await })
+            })
+            .collect();
+        let begun = pinion_runtime::now();
+        for stopped in futures_util::future::join_all(stopping).await {
+            stopped.expect("nothing ends the process meanwhile").expect("a store stops");
+        }
+        assert!(begun.elapsed() < STOP_MAX, "store {} took {:?} to stop", Store::id(place), begun.elapsed());
+        self.end_life(place);
+        store.host.kill();
     }
 
     /// Starts a store that is down, on so many cores; waits until it serves, or goes down again.

@@ -15,6 +15,7 @@ pub(super) enum Fault {
     PowerCutInRecovery,
     PowerCutOfAll,
     Kill,
+    Stop,
     OtherCores,
     Pause,
     DiskFails,
@@ -34,17 +35,18 @@ pub(super) enum Fault {
 
 use Fault::{
     BitFlip, ClockDrift, DiskFails, DiskFull, HalfOpen, Kill, OneWayCut, OtherCores, Partition, Pause,
-    PowerCut, PowerCutAtIo, PowerCutInRecovery, PowerCutOfAll, Reset, Silence, SlowDisk, SlowNetwork,
+    PowerCut, PowerCutAtIo, PowerCutInRecovery, PowerCutOfAll, Reset, Silence, SlowDisk, SlowNetwork, Stop,
     TwoWayCut, WallClockJump,
 };
 
 impl Fault {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 21] = [
         PowerCut,
         PowerCutAtIo,
         PowerCutInRecovery,
         PowerCutOfAll,
         Kill,
+        Stop,
         OtherCores,
         Pause,
         DiskFails,
@@ -62,12 +64,13 @@ impl Fault {
         WallClockJump,
     ];
     /// What befalls stores.
-    pub(super) const OF_STORES: [Self; 10] = [
+    pub(super) const OF_STORES: [Self; 11] = [
         PowerCut,
         PowerCutAtIo,
         PowerCutInRecovery,
         PowerCutOfAll,
         Kill,
+        Stop,
         OtherCores,
         Pause,
         DiskFails,
@@ -233,6 +236,7 @@ impl Trouble<'_> {
                 cluster.end_life(place);
                 store.host.kill();
             }
+            Stop => cluster.stop(place).await,
             Pause => {
                 store.host.pause();
                 pinion_runtime::sleep(between(&mut self.random, &PAUSE_US)).await;
