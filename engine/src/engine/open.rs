@@ -111,6 +111,11 @@ impl Engine {
     async fn recover_region(&self, id: RegionId, stream: RecoveredStream) -> Result<RecoveredRegion, Error> {
         let directory = self.region_directory(id);
         let file = ManifestFile::read(&directory).await?.unwrap_or_default();
+        if file.generation == stream.generation {
+            // The records that had them may be gone from the log, and others with lower sequences be there: what comes now must not look like
+            // what the file has.
+            self.0.log.skip_sequences(id, file.edits_through);
+        }
         let (state, meta) = replay_edits(file, &stream)?;
         let recovered = self.open_region(id, stream.generation, state, meta, stream.compacted).await?;
         let region = self.region(id).expect("the region was just opened");

@@ -227,6 +227,13 @@ impl Log {
         self.with(stream, |stream| stream.sequence).unwrap_or_default()
     }
 
+    /// Gives no record of a stream a sequence up to `through` any more: something that is not in the log counts on what had them.
+    pub(crate) fn skip_sequences(&self, stream: RegionId, through: u64) {
+        if let Some(stream) = self.0.state.borrow_mut().streams.get_mut(&stream) {
+            stream.sequence = stream.sequence.max(through);
+        }
+    }
+
     fn with<T>(&self, stream: RegionId, read: impl FnOnce(&Stream) -> T) -> Option<T> {
         self.0.state.borrow().streams.get(&stream).map(read)
     }

@@ -62,6 +62,37 @@ fn a_peer_that_has_heard_of_nothing_begins_at_index_one() {
 }
 
 #[test]
+fn an_edit_is_not_taken_for_one_that_the_manifest_file_has_and_the_log_has_no_more() {
+    simulated(1, async || {
+        let Started { engine, .. } = start_with_first().await;
+        let mut number = 20;
+        while engine.statistics().checkpoints == 0 {
+            write(&engine, FIRST, number..number + 1, b"value").await;
+            engine.flush_region(FIRST).await.unwrap();
+            number += 1;
+        }
+        // The segment with that edit is used again; the entries before it are needed still, and written again.
+        let made =
+            engine.create_region(new_tree(MADE), Default::default(), Default::default()).await.unwrap();
+        let reused = engine.statistics().segments_reused;
+        while engine.statistics().segments_reused < reused + 3 {
+            write(&engine, MADE, 0..100, &[7; 1000]).await;
+            engine.flush_region(MADE).await.unwrap();
+            let (index, term) = made.tree.applied();
+            engine.compact_log(MADE, index, term, new_tree(MADE).meta);
+        }
+        engine.close().await.unwrap();
+        let found = start().await;
+        write(&found.engine, FIRST, number..number + 1, b"value").await;
+        found.engine.flush_region(FIRST).await.unwrap();
+        let flushed = found.engine.tree(FIRST).unwrap().flushed();
+        found.engine.close().await.unwrap();
+        let found = start().await;
+        assert_eq!(found.region(FIRST).unwrap().tree.flushed(), flushed);
+    });
+}
+
+#[test]
 fn a_region_that_is_there_is_not_made_again() {
     simulated(2, async || {
         let Started { engine, .. } = start_with_first().await;
