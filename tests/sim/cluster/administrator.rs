@@ -30,6 +30,17 @@ pub(super) struct Done {
     pub(super) replaced: Cell<u64>,
 }
 
+impl Done {
+    /// Whether each of the wishes was granted once.
+    pub(super) fn has_each(&self, wishes: Wishes) -> bool {
+        let has =
+            |is_wished: bool, counts: &[&Cell<u64>]| !is_wished || counts.iter().all(|count| count.get() > 0);
+        has(wishes.splits, &[&self.splits])
+            && has(wishes.transfers, &[&self.transfers])
+            && has(wishes.changes, &[&self.added, &self.removed, &self.moved])
+    }
+}
+
 /// What an administrator may wish for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wishes {

@@ -3,7 +3,7 @@
 
 use super::administrator::{Administrator, Done, Wishes};
 use super::clients::{Caller, Session, keys};
-use super::coverage::{Coverage, SIMULATED};
+use super::coverage::{Coverage, SIMULATED, SNAPSHOTS};
 use super::observer::Seen;
 use super::route::Routes;
 use super::stores::Cluster;
@@ -28,6 +28,8 @@ pub(super) struct Setting {
     pub(super) callers: u32,
     /// From which size on regions are split by themselves in every other seed; 0 for never.
     pub(super) region_split_bytes: u64,
+    /// Entries that a region's log keeps.
+    pub(super) log_entries_max: u64,
     /// What a seed takes at least.
     pub(super) lasts_min: Duration,
     pub(super) operations_min: u64,
@@ -36,6 +38,10 @@ pub(super) struct Setting {
     pub(super) of_links: &'static [Fault],
     pub(super) of_machines: &'static [Fault],
     pub(super) wishes: Wishes,
+    /// Snapshots that a seed waits for, beside those that the first peers were made by.
+    pub(super) snapshots_min: u64,
+    /// Whether a seed goes on until each of the wishes was granted once.
+    pub(super) each_wish: bool,
     /// Whether a store may join while all this goes on.
     pub(super) joins: bool,
 }
@@ -46,6 +52,7 @@ const ALL: Setting = Setting {
     cores_max: CORES_MAX,
     callers: 10,
     region_split_bytes: 24 << 10,
+    log_entries_max: 100,
     lasts_min: Duration::from_secs(30),
     operations_min: 1000,
     kinds_min: 3,
@@ -53,6 +60,8 @@ const ALL: Setting = Setting {
     of_links: &Fault::OF_LINKS,
     of_machines: &Fault::OF_MACHINES,
     wishes: Wishes { splits: true, transfers: true, changes: true },
+    snapshots_min: 0,
+    each_wish: false,
     joins: true,
 };
 /// Stores of a cluster at most.
@@ -108,10 +117,13 @@ impl Play<'_> {
         let of_machines = trouble(&mut self.random, self.setting.of_machines).of_machines();
         let joins = trouble(&mut self.random, &[]).joins();
         let begun = pinion_runtime::now();
+        let snapshots_min = self.cluster.snapshots_installed() + self.setting.snapshots_min;
         let enough = async {
             while begun.elapsed() < self.setting.lasts_min
                 || self.session.operations() < self.setting.operations_min
                 || self.counts.kinds() < self.setting.kinds_min
+                || self.cluster.snapshots_installed() < snapshots_min
+                || (self.setting.each_wish && !self.done.has_each(self.setting.wishes))
             {
                 pinion_runtime::sleep(LOOK_EVERY).await;
             }
@@ -154,7 +166,7 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
         .map(|_| u16::try_from(1 + random.below(setting.cores_max)).expect("a store has few cores"))
         .collect();
     let region_split_bytes = if seed.is_multiple_of(2) { setting.region_split_bytes } else { 0 };
-    let limits = ShardLimits { region_split_bytes, ..limits() };
+    let limits = ShardLimits { region_split_bytes, log_entries_max: setting.log_entries_max, ..limits() };
     let mut cluster = Cluster::start_with(simulation, &cores, limits);
     cluster.wait_for_voters(3);
     let joins = setting.joins && stores < STORES_MAX && random.below(2) == 0;
@@ -172,7 +184,7 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
         counts: Counts::default(),
         seen: observer::Seen::default(),
     };
-    let before = simulation.elapsed();
+    let (before, installed_before) = (simulation.elapsed(), cluster.snapshots_installed());
     simulation.block_on(play.let_loose());
     simulation.block_on(convergence::demand(&cluster, &mut play.seen));
     simulation.block_on(play.read_all());
@@ -195,6 +207,7 @@ fn play_in(simulation: &Simulation, setting: &Setting, seed: u64) -> Coverage {
         reached.add("regions split because of their size", cluster.regions_split.get());
     }
     cluster.done.borrow().iter().for_each(|done| reached.add_engine(done));
+    reached.add(SNAPSHOTS, cluster.snapshots_installed() - installed_before);
     reached
 }
 

@@ -5,7 +5,7 @@
 
 use super::administrator::Wishes;
 use super::campaign::{Setting, play_as};
-use super::coverage::Coverage;
+use super::coverage::{Coverage, SNAPSHOTS};
 use super::trouble::Fault;
 use crate::seeds;
 use std::time::Duration;
@@ -26,7 +26,10 @@ const LOSSY_AND_PARTED: &[Fault] = &[
 ];
 const RESTARTS: &[Fault] = &[Fault::PowerCut, Fault::PowerCutOfAll, Fault::Kill];
 
-/// Snapshots are no matter of choice here: with logs as short as these every row that has a store down for long has some.
+/// Entries that a log keeps, and where it is to be so short that whoever is away for a moment needs a snapshot.
+const LOG_ENTRIES: u64 = 100;
+const SHORT_LOG_ENTRIES: u64 = 2;
+
 #[expect(clippy::struct_excessive_bools, reason = "each is a kind of trouble of its own")]
 struct Row {
     clients: u32,
@@ -35,10 +38,18 @@ struct Row {
     parted: bool,
     changes: bool,
     splits: bool,
+    snapshots: bool,
 }
 
-const PLAIN: Row =
-    Row { clients: 5, lossy: false, restarts: false, parted: false, changes: false, splits: false };
+const PLAIN: Row = Row {
+    clients: 5,
+    lossy: false,
+    restarts: false,
+    parted: false,
+    changes: false,
+    splits: false,
+    snapshots: false,
+};
 
 fn play(name: &str, row: &Row) -> Coverage {
     let setting = Setting {
@@ -46,6 +57,7 @@ fn play(name: &str, row: &Row) -> Coverage {
         cores_max: 1,
         callers: row.clients,
         region_split_bytes: 0,
+        log_entries_max: if row.snapshots { SHORT_LOG_ENTRIES } else { LOG_ENTRIES },
         lasts_min: Duration::from_secs(15),
         operations_min: 50 * u64::from(row.clients),
         kinds_min: usize::from(row.restarts) + usize::from(row.lossy) + usize::from(row.parted),
@@ -58,6 +70,8 @@ fn play(name: &str, row: &Row) -> Coverage {
         },
         of_machines: &[],
         wishes: Wishes { splits: row.splits, transfers: row.changes, changes: row.changes },
+        snapshots_min: u64::from(row.snapshots),
+        each_wish: true,
         joins: false,
     };
     seeds::play(name, FEW, MANY, |seed| play_as(&setting, seed).0)
@@ -70,6 +84,15 @@ fn demand(name: &str, row: &Row) {
     demand("operations done");
     if row.splits {
         demand("engine: splits");
+    }
+    if row.changes {
+        demand("asked: peers added");
+        demand("asked: peers removed");
+        demand("asked: peers moved");
+        demand("asked: transfers of leadership");
+    }
+    if row.snapshots {
+        demand(SNAPSHOTS);
     }
     if row.restarts {
         demand("restarts");
@@ -98,25 +121,25 @@ rows! {
     test_persist_concurrent_unreliable_2b: Row { restarts: true, lossy: true, ..PLAIN };
     test_persist_partition_2b: Row { restarts: true, parted: true, ..PLAIN };
     test_persist_partition_unreliable_2b: Row { restarts: true, parted: true, lossy: true, ..PLAIN };
-    test_snapshot_recover_2c: Row { clients: 1, restarts: true, ..PLAIN };
-    test_snapshot_recover_many_clients_2c: Row { clients: 20, restarts: true, ..PLAIN };
-    test_snapshot_unreliable_2c: Row { lossy: true, ..PLAIN };
-    test_snapshot_unreliable_recover_2c: Row { lossy: true, restarts: true, ..PLAIN };
+    test_snapshot_recover_2c: Row { clients: 1, restarts: true, snapshots: true, ..PLAIN };
+    test_snapshot_recover_many_clients_2c: Row { clients: 20, restarts: true, snapshots: true, ..PLAIN };
+    test_snapshot_unreliable_2c: Row { lossy: true, snapshots: true, ..PLAIN };
+    test_snapshot_unreliable_recover_2c: Row { lossy: true, restarts: true, snapshots: true, ..PLAIN };
     test_snapshot_unreliable_recover_concurrent_partition_2c:
-        Row { lossy: true, restarts: true, parted: true, ..PLAIN };
+        Row { lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
     test_conf_change_recover_3b: Row { clients: 1, changes: true, restarts: true, ..PLAIN };
     test_conf_change_recover_many_clients_3b: Row { clients: 20, changes: true, restarts: true, ..PLAIN };
     test_conf_change_unreliable_3b: Row { changes: true, lossy: true, ..PLAIN };
     test_conf_change_unreliable_recover_3b: Row { changes: true, lossy: true, restarts: true, ..PLAIN };
-    test_conf_change_snapshot_unreliable_recover_3b: Row { changes: true, lossy: true, restarts: true, ..PLAIN };
+    test_conf_change_snapshot_unreliable_recover_3b: Row { changes: true, lossy: true, restarts: true, snapshots: true, ..PLAIN };
     test_conf_change_snapshot_unreliable_recover_concurrent_partition_3b:
-        Row { changes: true, lossy: true, restarts: true, parted: true, ..PLAIN };
+        Row { changes: true, lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
     test_split_recover_3b: Row { clients: 1, splits: true, restarts: true, ..PLAIN };
     test_split_recover_many_clients_3b: Row { clients: 20, splits: true, restarts: true, ..PLAIN };
     test_split_unreliable_3b: Row { splits: true, lossy: true, ..PLAIN };
     test_split_unreliable_recover_3b: Row { splits: true, lossy: true, restarts: true, ..PLAIN };
     test_split_conf_change_snapshot_unreliable_recover_3b:
-        Row { splits: true, changes: true, lossy: true, restarts: true, ..PLAIN };
+        Row { splits: true, changes: true, lossy: true, restarts: true, snapshots: true, ..PLAIN };
     test_split_conf_change_snapshot_unreliable_recover_concurrent_partition_3b:
-        Row { splits: true, changes: true, lossy: true, restarts: true, parted: true, ..PLAIN };
+        Row { splits: true, changes: true, lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
 }

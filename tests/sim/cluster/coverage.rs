@@ -13,6 +13,9 @@ use std::time::Duration;
 /// The count of simulated seconds, from the first call to the verdict.
 pub(super) const SIMULATED: &str = "simulated seconds";
 
+/// The count of snapshots that peers went on from, those not counted that the cluster's first peers were made by.
+pub(super) const SNAPSHOTS: &str = "snapshots installed meanwhile";
+
 /// Counts by what they are of, and what they cost, summed over seeds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Coverage {

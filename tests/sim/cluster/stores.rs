@@ -222,6 +222,13 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// How many snapshots peers went on from, in this life of their stores and before.
+    pub(super) fn snapshots_installed(&self) -> u64 {
+        let there = self.stores.iter().flat_map(Store::shards);
+        let there: u64 = there.map(|shard| shard.engine().statistics().snapshots_installed).sum();
+        there + self.done.borrow().iter().map(|done| done.snapshots_installed).sum::<u64>()
+    }
+
     /// A client of one store.
     pub(super) async fn client(&self, place: usize) -> Client {
         Client::connect(self.stores[place].host.address(PORT))
