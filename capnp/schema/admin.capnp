@@ -101,6 +101,8 @@ struct StoreInfo {
   addresses @4 :List(Text);
   # Where each core listens, in the order of the cores.
   uptimeMs @5 :UInt64;
+  replicas @6 :UInt16 = 3;
+  # Voters that the store gives the regions which it leads, where there are as many stores; 0 if that is left to the operator.
 }
 
 struct StoreRecord {

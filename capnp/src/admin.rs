@@ -52,6 +52,8 @@ pub struct StoreInfo {
     pub addresses: Vec<String>,
     /// How long it has been serving.
     pub uptime: Duration,
+    /// Voters that it gives the regions which it leads, where there are as many stores; 0 if that is left to the operator.
+    pub replicas: u16,
 }
 
 /// A store of the cluster.

@@ -77,6 +77,7 @@ impl AdminService for StoreAdmin {
             cores: u16::try_from(self.addresses.len()).expect("cores are counted in u16"),
             addresses: self.addresses.to_vec(),
             uptime: self.started.elapsed(),
+            replicas: u16::try_from(self.shard.0.limits.replicas).unwrap_or(u16::MAX),
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) enum ClusterOutput {
 /// What `pinion cluster` can be asked to do.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
-    /// Says what is well and what is not: stores that are down, regions without a leader, regions with fewer than three voters.
+    /// Says what is well and what is not: stores that are down, regions without a leader, regions with fewer voters than `replicas` asks for.
     Status,
     /// Prints the stores: id, whether it can be reached, regions, regions that it leads, cores, addresses.
     Stores,

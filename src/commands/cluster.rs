@@ -16,9 +16,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Voters that a region has where there are as many stores.
-const VOTERS: usize = 3;
-
 /// Runs the mode.
 pub(crate) fn run(arguments: &ClusterArguments) -> anyhow::Result<ExitCode> {
     let keys = match &arguments.command {
@@ -117,13 +114,17 @@ impl Call {
             regions.iter().filter(is_so).map(|info| info.region.id.0).collect()
         };
         let leaderless = ids(&|info| !info.is_leader);
-        let few = ids(&|info| voters(info) < VOTERS);
+        // The stores of a cluster are to agree; where they do not, the most counts.
+        let wanted = stores.iter().filter_map(|seen| seen.info.as_ref()).map(|info| info.replicas).max();
+        let wanted = wanted.unwrap_or_default();
+        let few = ids(&|info| voters(info) < usize::from(wanted));
         let largest = regions.iter().max_by_key(|info| info.approximate_size_bytes);
         if self.output == ClusterOutput::Json {
             return say(&json!({
                 "cluster": format!("{:016x}", self.cluster.id()),
                 "stores": stores.len(),
                 "stores_down": down,
+                "replicas": wanted,
                 "regions": regions.len(),
                 "regions_without_leader": leaderless,
                 "regions_with_few_voters": few,
@@ -132,8 +133,8 @@ impl Call {
         }
         say(&format_args!("cluster  {:016x}", self.cluster.id()))?;
         say(&format_args!("stores   {}{}", stores.len(), named("down", &down)))?;
-        let (leaderless, few) =
-            (named("without a leader", &leaderless), named("with fewer than three voters", &few));
+        let few = named(&format!("with fewer than {wanted} voters"), &few);
+        let leaderless = named("without a leader", &leaderless);
         say(&format_args!("regions  {}{leaderless}{few}", regions.len()))?;
         let Some(RegionInfo { region, approximate_size_bytes, approximate_keys, .. }) = largest else {
             return Ok(());

@@ -87,6 +87,22 @@ fn what_is_put_through_one_store_is_got_through_another() {
 }
 
 #[test]
+fn status_misses_the_voters_that_the_stores_are_to_give() {
+    let home = scratch();
+    for (replicas, is_missed) in [("3", true), ("1", false), ("0", false)] {
+        let settings = home.path().join(format!("{replicas}.toml"));
+        std::fs::write(&settings, format!("replicas = {replicas}\n")).unwrap();
+        let server = Server::start(&home.path().join(replicas), &["--config", settings.to_str().unwrap()]);
+        let output = cluster(&server, "status --output json");
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let few = status["regions_with_few_voters"].as_array().unwrap();
+        assert_eq!((!few.is_empty(), status["replicas"].to_string().as_str()), (is_missed, replicas));
+        let told = text(&cluster(&server, "status").stdout);
+        assert_eq!(told.contains("with fewer than 3 voters"), is_missed, "{told}");
+    }
+}
+
+#[test]
 fn a_change_that_makes_no_sense_is_refused_and_nothing_is_changed() {
     let home = scratch();
     let servers = three(home.path());

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a new peer must get a second when no bound is set, in MB.
 const RATE_WANTED: f64 = 200.0;
@@ -17,6 +17,9 @@ const RATIO_MAX: f64 = 2.0;
 const RATE_DEFAULT: u64 = 100;
 /// Seconds in which a third store joins, before it is sent anything.
 const JOIN_SECONDS: u64 = 2;
+/// Part of the measured time in which a snapshot must be on its way, and how often that is looked at, which costs a little time itself.
+const SENT_PART_MIN: f64 = 0.5;
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What is run, and where.
 #[derive(Args)]
@@ -36,6 +39,15 @@ pub(crate) struct SnapshotArguments {
     /// Folder on a real disk for the data
     #[arg(long)]
     directory: Option<PathBuf>,
+}
+
+fn peers(region: &serde_json::Value) -> usize {
+    region["peers"].as_array().map_or(0, Vec::len)
+}
+
+/// Whether a region has a third peer that lacks its data.
+fn is_sent(region: &serde_json::Value) -> bool {
+    peers(region) == 3 && region["peers_pending"].as_array().is_some_and(|pending| !pending.is_empty())
 }
 
 struct Run<'a> {
@@ -126,24 +138,26 @@ impl Run<'_> {
         })
     }
 
+    /// The region with the data.
+    fn largest(&self, cluster: &[Store]) -> Result<serde_json::Value> {
+        let size = |region: &serde_json::Value| region["approximate_size_bytes"].as_u64();
+        let regions = stores::regions(self.pinion, &cluster[0].1)?;
+        regions.into_iter().max_by_key(size).context("there are regions")
+    }
+
     /// MB a second, from when the region with the data has a third peer until that votes.
     fn unbounded(&self) -> Result<f64> {
         let mut cluster = self.start("[region]\nsplit_size = \"0\"\n[raft]\nsnapshot_rate = \"0\"\n")?;
-        let largest = |cluster: &[Store]| -> Result<serde_json::Value> {
-            let size = |region: &serde_json::Value| region["approximate_size_bytes"].as_u64();
-            let regions = stores::regions(self.pinion, &cluster[0].1)?;
-            regions.into_iter().max_by_key(size).context("there are regions")
-        };
-        let bytes = largest(&cluster)?["approximate_size_bytes"].as_f64().context("a region has a size")?;
+        let bytes =
+            self.largest(&cluster)?["approximate_size_bytes"].as_f64().context("a region has a size")?;
         let third = self.start_one("2", Some(&cluster[0].1))?;
         cluster.push(third);
-        let peers = |region: &serde_json::Value| region["peers"].as_array().map_or(0, Vec::len);
         stores::wait("the region has a third peer", || {
-            largest(&cluster).is_ok_and(|region| peers(&region) == 3)
+            self.largest(&cluster).is_ok_and(|region| peers(&region) == 3)
         })?;
         let begun = Instant::now();
         stores::wait("the third peer has the data", || {
-            largest(&cluster).is_ok_and(|region| stores::has_voters(&region, 3))
+            self.largest(&cluster).is_ok_and(|region| stores::has_voters(&region, 3))
         })?;
         let (megabytes, seconds) = (bytes / 1e6, begun.elapsed().as_secs_f64());
         eprintln!("  {megabytes:.0} MB in {seconds:.2} s");
@@ -164,13 +178,26 @@ impl Run<'_> {
             Ok(figure(printed, "/latency_us/read/p99")?.max(figure(printed, "/latency_us/update/p99")?))
         };
         let quiet = p99(&shell::output(&mut calls(&cluster))?)?;
-        let measured = calls(&cluster).stdout(Stdio::piped()).spawn()?;
+        let mut measured = calls(&cluster).stdout(Stdio::piped()).spawn()?;
+        let begun = Instant::now();
         let third = self.start_one("2", Some(&cluster[0].1))?;
         cluster.push(third);
+        let mut sent_for = Duration::ZERO;
+        while measured.try_wait()?.is_none() {
+            let looked = Instant::now();
+            let is_sent = is_sent(&self.largest(&cluster)?);
+            std::thread::sleep(LOOK_EVERY);
+            sent_for += if is_sent { looked.elapsed() } else { Duration::ZERO };
+        }
+        let part = sent_for.as_secs_f64() / begun.elapsed().as_secs_f64();
+        ensure!(part >= SENT_PART_MIN, "a snapshot was sent in {:.0} % of the time only", part * 100.0);
         let output = measured.wait_with_output()?;
         let busy = p99(&String::from_utf8_lossy(&output.stdout))?;
         self.wait_for_voters(&cluster, 3)?;
-        eprintln!("  p99 {quiet:.0} us, and {busy:.0} us beside a snapshot");
+        eprintln!(
+            "  p99 {quiet:.0} us, and {busy:.0} us with a snapshot on its way for {:.0} % of the time",
+            part * 100.0
+        );
         Ok((quiet, busy))
     }
 }

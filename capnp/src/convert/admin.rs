@@ -134,6 +134,7 @@ pub(crate) fn write_store_info(mut builder: schema::store_info::Builder<'_>, inf
     builder.set_version(info.version.as_str());
     builder.set_cores(info.cores);
     builder.set_uptime_ms(u64::try_from(info.uptime.as_millis()).unwrap_or(u64::MAX));
+    builder.set_replicas(info.replicas);
     write_addresses(builder.init_addresses(list_length(info.addresses.len())), &info.addresses);
 }
 
@@ -145,6 +146,7 @@ pub(crate) fn read_store_info(reader: schema::store_info::Reader<'_>) -> Result<
         cores: reader.get_cores(),
         addresses: read_addresses(reader.get_addresses()?)?,
         uptime: Duration::from_millis(reader.get_uptime_ms()),
+        replicas: reader.get_replicas(),
     })
 }
 

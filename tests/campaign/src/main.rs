@@ -34,6 +34,10 @@ value_max = \"64K\"
 /// From so many seconds on a campaign in which some trouble never came has failed, and one in which the administrator was never granted a wish.
 const TROUBLES_WITHIN: u64 = 60;
 const WISHES_WITHIN: u64 = 300;
+/// From an hour on a campaign in which there was less than this has failed: so many operations, and so many kills, pauses and partitions each.
+const LONG_SECONDS: u64 = 3600;
+const LONG_OPERATIONS: u64 = 1_000_000;
+const LONG_TROUBLES: u64 = 60;
 /// How often a line tells how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// How long clients go on when all is mended.
@@ -190,6 +194,13 @@ fn demand(arguments: &Arguments, trouble: &Trouble) -> Result<()> {
     if arguments.seconds >= WISHES_WITHIN {
         let never = administered(shared).into_iter().find(|(_, count)| *count == 0);
         ensure!(never.is_none(), "what never happened: {never:?}");
+    }
+    if arguments.seconds >= LONG_SECONDS {
+        let operations = shared.operations();
+        ensure!(operations >= LONG_OPERATIONS, "there were {operations} operations, not {LONG_OPERATIONS}");
+        for (class, count) in trouble.classes() {
+            ensure!(count >= LONG_TROUBLES, "there were {count} {class}, not {LONG_TROUBLES}");
+        }
     }
     Ok(())
 }

@@ -130,6 +130,16 @@ impl Trouble {
         Kind::ALL.iter().zip(self.counts).map(|((_, name), count)| (*name, count))
     }
 
+    /// How often there was trouble of each class.
+    pub fn classes(&self) -> [(&'static str, u64); 3] {
+        let sum = |kinds: &[Kind]| kinds.iter().map(|kind| self.counts[*kind as usize]).sum();
+        [
+            ("kills", sum(&[Kill, KillAtStart, KillAll])),
+            ("pauses", sum(&[Pause])),
+            ("partitions", sum(&[TwoWay, Sides, OneWay, Link])),
+        ]
+    }
+
     /// Whether every kind that there is to be has come.
     pub fn had_all(&self) -> bool {
         self.troubles.deck.iter().all(|kind| self.counts[*kind as usize] > 0)

@@ -68,6 +68,8 @@ const ALL: Setting = Setting {
 const STORES_MAX: u64 = 5;
 /// Names, in the environment, that each seed is to be played in another process too, which must agree.
 const TWICE: &str = "PINION_SIM_TWICE";
+/// How much faster than the clock the world must go, on one processor. It is more than a hundred times; less makes long campaigns useless.
+const SPEED_MIN: f64 = 20.0;
 /// Seeds of a plain test.
 const FEW: u64 = 12;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -248,5 +250,6 @@ fn clusters_in_trouble() {
     // One seed that is played again need not have everything.
     if reached.get("seeds") >= FEW {
         reached.demand_all();
+        assert!(reached.speed() >= SPEED_MIN, "the simulator is slower than {SPEED_MIN} times the clock");
     }
 }

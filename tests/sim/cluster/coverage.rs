@@ -78,6 +78,12 @@ impl Coverage {
         self.processor += spent;
     }
 
+    /// How many times faster than the clock the world went, on one processor.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    pub(super) fn speed(&self) -> f64 {
+        self.get(SIMULATED) as f64 / self.processor.as_secs_f64()
+    }
+
     /// How much was simulated, and what it cost.
     #[expect(clippy::cast_precision_loss, reason = "for people; counts are far below 2^53")]
     pub(super) fn cost(&self) -> String {
@@ -88,7 +94,7 @@ impl Coverage {
             self.get("seeds"),
             simulated / 3600.0,
             spent / 3600.0,
-            simulated / spent,
+            self.speed(),
             self.get("operations done") as f64 / spent
         )
     }
