@@ -20,9 +20,9 @@ use crate::stop::UnderWay;
 use crate::structures::Tombstone;
 use pinion_engine::log::{Durability, Ticket};
 use pinion_engine::{Engine, RegionSnapshot};
-use pinion_runtime::mailbox;
+use pinion_runtime::{Instant, mailbox};
 use pinion_types::map::{HashMap, HashSet};
-use pinion_types::{CoreId, LogIndex, RegionId, StoreId, Term};
+use pinion_types::{CoreId, LogIndex, PeerId, RegionId, StoreId, Term};
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -143,6 +143,8 @@ pub(crate) struct Inner {
     pub(crate) tombstones: RefCell<HashMap<RegionId, Tombstone>>,
     /// Regions whose peer is being made or deleted.
     pub(crate) in_transition: RefCell<HashSet<RegionId>>,
+    /// Since when learners are not heard of whose regions this core leads.
+    pub(crate) learners_lost: RefCell<HashMap<PeerId, Instant>>,
     /// Snapshots on their way in.
     pub(crate) incoming: RefCell<Vec<Incoming>>,
     /// How many are on their way out.
@@ -192,6 +194,7 @@ impl Shard {
             links: Links::default(),
             tombstones: RefCell::new(parts.tombstones),
             in_transition: RefCell::default(),
+            learners_lost: RefCell::default(),
             incoming: RefCell::default(),
             sending: Cell::new(0),
             snapshots_made: RefCell::default(),

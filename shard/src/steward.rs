@@ -2,7 +2,8 @@
 //! leads has enough peers.
 //!
 //! The rule for peers is small on purpose: a region with fewer voters than [`ShardLimits::replicas`](crate::ShardLimits::replicas) gets one on the
-//! store without a peer that has the lowest id, one region at a time on each core. Where peers had better be is for the scheduler to say.
+//! store without a peer that has the lowest id, one region at a time on each core. A learner that is lost stays, and counts for nothing after a
+//! minute. Where peers had better be is for the scheduler to say.
 
 use crate::acquaintances;
 use crate::cluster::{ClusterCall, ClusterReply};
@@ -13,13 +14,17 @@ use crate::peer::Peer;
 use pinion_capnp::{
     Client, ClientError, JoinRequest, Joined, PeerChange, PeerChangeKind, StoreRecord, WireError,
 };
-use pinion_types::{CoreId, PeerRole, StoreId};
+use pinion_types::map::HashMap;
+use pinion_types::{CoreId, PeerId, PeerRole, StoreId};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// How often the book is read, and regions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a region that lacks a voter waits for a learner of its that is not heard of: its store may just have started again. Too short: the
+/// region's data is sent to another store for nothing.
+const LEARNER_WAIT: Duration = Duration::from_mins(1);
 /// How long another store may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a start waits for each of two answers by which it would learn that this store runs elsewhere. Stores that start at the same time wait
@@ -109,7 +114,29 @@ impl Shard {
         }
     }
 
+    /// Notes since when learners are lost whose regions this core leads.
+    fn note_lost_learners(&self) {
+        let mut lost = HashMap::default();
+        let mut before = self.0.learners_lost.borrow_mut();
+        for peer in self.peers().into_iter().filter(|peer| peer.serves()) {
+            let unreachable = peer.unreachable();
+            for member in &peer.region().peers {
+                if member.role == PeerRole::Learner && unreachable.contains(&member.id) {
+                    let since = before.get(&member.id).copied().unwrap_or_else(pinion_runtime::now);
+                    lost.insert(member.id, since);
+                }
+            }
+        }
+        *before = lost;
+    }
+
+    /// Whether a learner was lost for so long that its region need not wait for it.
+    fn is_given_up(&self, learner: PeerId) -> bool {
+        self.0.learners_lost.borrow().get(&learner).is_some_and(|since| since.elapsed() > LEARNER_WAIT)
+    }
+
     async fn add_missing_peers(&self) {
+        self.note_lost_learners();
         for peer in self.peers() {
             if let Some(store) = self.store_for(&peer).await {
                 let change = PeerChange { store, kind: PeerChangeKind::AddVoter };
@@ -141,11 +168,13 @@ impl Shard {
         if voters >= self.0.limits.replicas {
             return Vec::new();
         }
-        // One that was begun is ended first; one that was not heard of yet is waited for.
+        // One that was begun is ended first; one that was not heard of yet, or a moment ago, is waited for.
         let lost = peer.unreachable();
-        let mut learners = region.peers.iter().filter(|member| member.role == PeerRole::Learner).peekable();
-        if learners.peek().is_some() {
-            return learners.filter(|learner| !lost.contains(&learner.id)).map(|there| there.store).collect();
+        let learners = region.peers.iter().filter(|member| member.role == PeerRole::Learner);
+        let learners: Vec<_> = learners.filter(|learner| !self.is_given_up(learner.id)).collect();
+        if !learners.is_empty() {
+            let there = learners.into_iter().filter(|learner| !lost.contains(&learner.id));
+            return there.map(|learner| learner.store).collect();
         }
         self.0.links.stores().into_iter().filter(|store| region.peer_on(*store).is_none()).collect()
     }

@@ -2,6 +2,7 @@
 
 use super::stores::{Cluster, Store};
 use crate::seeds;
+use pinion_capnp::client::Client;
 use pinion_capnp::{PeerChange, PeerChangeKind, RegionInfo};
 use pinion_runtime::sim::{Config, run};
 use pinion_types::{ColumnFamily, PeerRole};
@@ -66,18 +67,46 @@ fn a_region_that_lacks_a_peer_gets_it_on_a_store_that_is_there() {
                 let gone = [PeerChange { store: Store::id(dead), kind: PeerChangeKind::Remove }];
                 client.change_peers(info.region.id, &gone).await.unwrap();
             }
-            let begun = pinion_runtime::now();
-            let is_there = |info: &RegionInfo| {
-                let there = info.region.peer_on(Store::id(spare));
-                there.is_some_and(|peer| peer.role == PeerRole::Voter)
-            };
-            while !client.regions(b"", 0).await.unwrap().regions.iter().all(is_there) {
-                assert!(
-                    begun.elapsed() < Duration::from_secs(20),
-                    "a region has no voter on the store that is there"
-                );
-                pinion_runtime::sleep(Duration::from_millis(100)).await;
-            }
+            demand_voters_on(&client, spare, Duration::from_secs(20)).await;
         });
     });
+}
+
+#[test]
+fn a_region_whose_learner_is_gone_for_good_gets_another_voter() {
+    let (dead, spare, lost) = (1, 3, 4);
+    run(Config::new(1), |simulation| {
+        let cluster = Cluster::start(simulation, &[1; 5]);
+        cluster.wait_for_voters(3);
+        simulation.block_on(async {
+            let client = cluster.client(0).await.with_timeout(Duration::from_secs(20));
+            let regions = client.regions(b"", 0).await.unwrap().regions;
+            let change = async |region, place: usize, kind| {
+                let changes = [PeerChange { store: Store::id(place), kind }];
+                client.change_peers(region, &changes).await.unwrap();
+            };
+            for info in &regions {
+                change(info.region.id, lost, PeerChangeKind::AddLearner).await;
+            }
+            cluster.cut_power(lost);
+            cluster.cut_power(dead);
+            for info in &regions {
+                change(info.region.id, dead, PeerChangeKind::Remove).await;
+            }
+            demand_voters_on(&client, spare, Duration::from_secs(90)).await;
+        });
+    });
+}
+
+/// Waits until every region has a voter on a store.
+async fn demand_voters_on(client: &Client, place: usize, within: Duration) {
+    let begun = pinion_runtime::now();
+    let is_there = |info: &RegionInfo| {
+        let there = info.region.peer_on(Store::id(place));
+        there.is_some_and(|peer| peer.role == PeerRole::Voter)
+    };
+    while !client.regions(b"", 0).await.unwrap().regions.iter().all(is_there) {
+        assert!(begun.elapsed() < within, "a region has no voter on the store that is there");
+        pinion_runtime::sleep(Duration::from_millis(100)).await;
+    }
 }
