@@ -143,7 +143,13 @@ impl Peer {
         reads.fresh = fresh;
     }
 
-    /// Sends every reader away: this peer no longer leads.
+    /// Sends every reader away: this peer applies nothing more that they could wait for.
+    pub(super) fn drop_all_reads(&self) {
+        self.drop_reads();
+        self.reads.borrow_mut().waiting.clear();
+    }
+
+    /// Sends those away whose index is not known: this peer no longer leads.
     pub(super) fn drop_reads(&self) {
         let mut reads = self.reads.borrow_mut();
         reads.unasked.clear();

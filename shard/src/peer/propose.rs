@@ -269,7 +269,7 @@ impl Peer {
                 let _ = waiter.send(Outcome::Refused(WireError::Undetermined));
             }
         }
-        self.drop_reads();
+        self.drop_all_reads();
     }
 
     /// Lets go of those who wait for entries up to `index`, which a snapshot covers: nobody can say any more whether theirs are among them.

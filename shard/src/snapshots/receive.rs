@@ -263,3 +263,42 @@ fn check_offered(message: &RegionMessage) -> Result<(), WireError> {
         false => Err(WireError::invalid("an offer whose message is not of its region and its receiver")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pinion_raft::Snapshot;
+    use pinion_types::{LogIndex, Peer as Member, PeerId, Region, RegionId};
+
+    const REGION: RegionId = RegionId(5);
+    const RECEIVER: PeerId = PeerId(7);
+
+    /// An offer to the receiver whose snapshot is of `region`, with `member` in it.
+    fn offered(region: RegionId, member: PeerId) -> RegionMessage {
+        let peers = vec![Member { id: member, ..Member::default() }];
+        let region = Region { id: region, peers, ..Region::default() };
+        let meta = Meta { region, stamp_ms: 0, changed_at: LogIndex::default(), own: PeerId(1) };
+        let snapshot = Snapshot { data: meta.encode(), ..Snapshot::default() };
+        let mut message = RegionMessage {
+            region: REGION,
+            to: Member { id: RECEIVER, ..Member::default() },
+            ..RegionMessage::default()
+        };
+        message.message.snapshot = Some(Box::new(snapshot));
+        message
+    }
+
+    #[test]
+    fn an_offer_of_something_else_is_refused_before_raft_hears_of_it() {
+        assert_eq!(check_offered(&offered(REGION, RECEIVER)), Ok(()));
+        let is_refused = |message| matches!(check_offered(&message), Err(WireError::InvalidArgument(_)));
+        assert!(is_refused(offered(RegionId(6), RECEIVER)), "another region's");
+        assert!(is_refused(offered(REGION, PeerId(8))), "of a time in which the receiver was no member");
+        let mut torn = offered(REGION, RECEIVER);
+        if let Some(snapshot) = &mut torn.message.snapshot {
+            snapshot.data.truncate(9);
+        }
+        assert!(is_refused(torn), "not a description");
+        assert!(is_refused(RegionMessage { region: REGION, ..RegionMessage::default() }), "no snapshot");
+    }
+}

@@ -1,7 +1,10 @@
 //! Stories about reads: of a leader that does not lead any more, of one that has just begun, and of a follower that is behind.
 
 use super::members::{SLOW_DISK, USUAL_DISK};
-use super::stories::{FAMILY, STORES, Story, tell_of};
+use super::stories::{FAMILY, STORES, Story, WITHIN, tell_of};
+use pinion_capnp::client::ClientError;
+use pinion_capnp::{Context, RawCall, RawRequest, ReadFrom};
+use pinion_runtime::sim::{DiskError, Failing};
 use std::time::Duration;
 
 const SEEDS: std::ops::Range<u64> = 1..7;
@@ -10,6 +13,9 @@ const TRIES: usize = 6;
 const LEASE_MAX: Duration = Duration::from_millis(600);
 /// What a packet takes from a store that is far away.
 pub(super) const FAR: Duration = Duration::from_millis(20);
+
+/// How long a caller waits at most: longer than anything takes of which a store knows.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn tell(story: impl AsyncFn(Story<'_>) + Send + Sync) {
     tell_of(SEEDS, 0, story);
@@ -55,6 +61,41 @@ fn a_follower_that_is_behind_reads_nothing_before_it_has_caught_up() {
         story.meet(slow, |peer| peer.is_applying).await;
         assert_eq!(story.get_on(slow, b"k1").await.as_deref(), Some(&b"newest"[..]));
         host.set_io_latency(USUAL_DISK);
+    });
+}
+
+#[test]
+fn a_read_that_waits_on_a_follower_is_answered_when_its_core_fails() {
+    tell(async |story| {
+        let slow = 0;
+        story.lead_from(1).await;
+        for number in 0..300 {
+            story.put(format!("k{number}").as_bytes(), &[b'v'; 1000]).await;
+        }
+        let store = &story.cluster.stores[slow];
+        store.host.set_io_latency(SLOW_DISK);
+        store.is_sick.set(true);
+        let client = story.cluster.client(slow).await.with_timeout(PATIENCE);
+        story.ask("a split", async |client| client.split(&[b"k2".to_vec()]).await).await;
+        story.meet(slow, |peer| peer.is_applying).await;
+        story.put(b"k1", b"newest").await;
+        story.meet(slow, |peer| peer.is_applying).await;
+        let context = Context { region: story.region, read_from: ReadFrom::Replica, ..Context::default() };
+        let call = RawCall::Get { family: FAMILY, key: b"k1".to_vec() };
+        let request = RawRequest { context: Some(Box::new(context)), ..RawRequest::new(call) };
+        let fail = async {
+            // The question is on its way to the leader and back.
+            pinion_runtime::sleep(Duration::from_millis(5)).await;
+            store.host.fail_io(Failing::From(store.host.io_count() + 1), DiskError::Io);
+            story.wait_for("the core's failure", || store.has_failed().then_some(())).await;
+        };
+        let begun = pinion_runtime::now();
+        let (read, ()) = futures_util::join!(client.call(&request), fail);
+        assert!(
+            matches!(read, Err(ClientError::Refused(_))),
+            "the state that it waited for never came: {read:?}"
+        );
+        assert!(begun.elapsed() < WITHIN, "it took {:?}", begun.elapsed());
     });
 }
 
