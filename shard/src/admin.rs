@@ -167,6 +167,7 @@ impl Shard {
             format!("cache {cache:?}"),
             format!("core {}", self.0.core),
             format!("engine {:?}", engine.statistics()),
+            format!("held_back {}", self.times_held_back()),
             format!("log_live_bytes {}", engine.log().live_bytes()),
             format!("memtable_bytes {}", engine.memtable_bytes()),
             format!("pressure {:.3}", engine.pressure()),
