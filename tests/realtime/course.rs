@@ -9,6 +9,7 @@ use pinion_campaign::play::{Setting, play};
 use pinion_campaign::shared::Shared;
 use pinion_campaign::trouble::{Kind, Trouble, Troubles};
 use pinion_workload::Random;
+use pinion_workload::course::Row;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,77 +37,53 @@ const LOG_ENTRIES_MAX: u64 = 16;
 /// Names a number that chooses keys, values and troubles.
 const SEED: &str = "PINION_REALTIME_SEED";
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a kind of trouble of its own")]
-#[derive(Clone, Copy)]
-struct Row {
-    clients: u32,
-    lossy: bool,
-    restarts: bool,
-    parted: bool,
-    changes: bool,
-    splits: bool,
-    snapshots: bool,
+fn setting_of(row: &Row) -> Setting {
+    let raft = format!("[raft]\nlog_entries_max = {LOG_ENTRIES_MAX}\n");
+    Setting {
+        plan: Plan {
+            stores: STORES,
+            voters: usize::from(STORES),
+            settings: settings(usize::from(STORES), if row.snapshots { &raft } else { "" }),
+            borders: Vec::new(),
+        },
+        load: Load {
+            clients: row.clients,
+            rate: RATE,
+            rests_max: RESTS_MAX,
+            wishes: Wishes { transfers: row.changes, splits: row.splits, changes: row.changes },
+        },
+        troubles: Troubles {
+            deck: match (row.restarts, row.parted) {
+                (false, false) => &[],
+                (true, false) => &[Kind::Kill, Kind::KillAll],
+                (false, true) => &[Kind::Sides, Kind::TwoWay],
+                (true, true) => &[Kind::Sides, Kind::KillAll],
+            },
+            lasts_max: LASTS_MAX,
+            kills_amid_cuts: u64::from(row.restarts),
+        },
+        calm: CALM,
+        loss_percent: if row.lossy { LOSS_PERCENT } else { 0 },
+    }
 }
 
-const PLAIN: Row = Row {
-    clients: 5,
-    lossy: false,
-    restarts: false,
-    parted: false,
-    changes: false,
-    splits: false,
-    snapshots: false,
-};
-
-impl Row {
-    fn setting(&self) -> Setting {
-        let raft = format!("[raft]\nlog_entries_max = {LOG_ENTRIES_MAX}\n");
-        Setting {
-            plan: Plan {
-                stores: STORES,
-                voters: usize::from(STORES),
-                settings: settings(usize::from(STORES), if self.snapshots { &raft } else { "" }),
-                borders: Vec::new(),
-            },
-            load: Load {
-                clients: self.clients,
-                rate: RATE,
-                rests_max: RESTS_MAX,
-                wishes: Wishes { transfers: self.changes, splits: self.splits, changes: self.changes },
-            },
-            troubles: Troubles {
-                deck: match (self.restarts, self.parted) {
-                    (false, false) => &[],
-                    (true, false) => &[Kind::Kill, Kind::KillAll],
-                    (false, true) => &[Kind::Sides, Kind::TwoWay],
-                    (true, true) => &[Kind::Sides, Kind::KillAll],
-                },
-                lasts_max: LASTS_MAX,
-                kills_amid_cuts: u64::from(self.restarts),
-            },
-            calm: CALM,
-            loss_percent: if self.lossy { LOSS_PERCENT } else { 0 },
-        }
-    }
-
-    /// What has not come that the row is about; the snapshots that there were at the start do not count.
-    fn lacks(&self, trouble: &Trouble, snapshots_before: usize) -> Option<&'static str> {
-        let (shared, works) = (&trouble.cluster.shared, &trouble.cluster.shared.works);
-        let changes = works.removals.load(Relaxed) + works.demotions.load(Relaxed);
-        let demands = [
-            (shared.done() >= OPERATIONS_MIN, "operations"),
-            (trouble.had_all(), "trouble of every kind"),
-            (!self.changes || changes > 0, "changes of members"),
-            (!self.splits || works.splits.load(Relaxed) > 0, "splits"),
-            // Of a network that merely loses packets nobody can say whether a follower falls so far behind.
-            (
-                !(self.snapshots && (self.restarts || self.parted))
-                    || all_snapshots(&trouble.cluster) > snapshots_before,
-                "snapshots",
-            ),
-        ];
-        demands.into_iter().find(|(holds, _)| !holds).map(|(_, what)| what)
-    }
+/// What has not come that the row is about; the snapshots that there were at the start do not count.
+fn lacks(row: &Row, trouble: &Trouble, snapshots_before: usize) -> Option<&'static str> {
+    let (shared, works) = (&trouble.cluster.shared, &trouble.cluster.shared.works);
+    let changes = works.removals.load(Relaxed) + works.demotions.load(Relaxed);
+    let demands = [
+        (shared.done() >= OPERATIONS_MIN, "operations"),
+        (trouble.had_all(), "trouble of every kind"),
+        (!row.changes || changes > 0, "changes of members"),
+        (!row.splits || works.splits.load(Relaxed) > 0, "splits"),
+        // Of a network that merely loses packets nobody can say whether a follower falls so far behind.
+        (
+            !(row.snapshots && (row.restarts || row.parted))
+                || all_snapshots(&trouble.cluster) > snapshots_before,
+            "snapshots",
+        ),
+    ];
+    demands.into_iter().find(|(holds, _)| !holds).map(|(_, what)| what)
 }
 
 fn all_snapshots(cluster: &Cluster) -> usize {
@@ -121,10 +98,10 @@ fn run(name: &str, row: &Row, work: &Path) {
     let goes_on = |trouble: &Trouble| {
         let (begun, before) = *begun.get_or_insert_with(|| (Instant::now(), all_snapshots(&trouble.cluster)));
         let time = begun.elapsed();
-        time < TIME_MIN || (time < TIME_MAX && row.lacks(trouble, before).is_some())
+        time < TIME_MIN || (time < TIME_MAX && lacks(row, trouble, before).is_some())
     };
     let shared = Arc::new(Shared::default());
-    let played = play(&row.setting(), program(), work, &shared, never(), Random::new(seed), goes_on);
+    let played = play(&setting_of(row), program(), work, &shared, never(), Random::new(seed), goes_on);
     let mut played = played.unwrap_or_else(|error| panic!("{error:#}"));
     let rest = played.end(program()).unwrap_or_else(|error| panic!("{error:#}"));
     let (before, works) = (begun.unwrap().1, &shared.works);
@@ -150,7 +127,7 @@ fn run(name: &str, row: &Row, work: &Path) {
         came.join(", "),
         played.trouble.recoveries()
     );
-    assert_eq!(row.lacks(&played.trouble, before), None, "what never came within {TIME_MAX:?}");
+    assert_eq!(lacks(row, &played.trouble, before), None, "what never came within {TIME_MAX:?}");
     assert_eq!(works.keys_undecided.load(Relaxed), 0, "the checker's limits were reached");
     assert_eq!(played.packets_lost > 0, row.lossy);
     assert!(rest.keys > 0);
@@ -168,48 +145,13 @@ fn seed_of_clock() -> u64 {
     u64::from(since.subsec_nanos())
 }
 
-macro_rules! rows {
-    ($($name:ident: $row:expr;)*) => {
-        $(
-            #[test]
-            fn $name() {
-                stage(stringify!($name), |work| run(stringify!($name), &$row, work));
-            }
-        )*
+macro_rules! row {
+    ($name:ident: $row:expr) => {
+        #[test]
+        fn $name() {
+            stage(stringify!($name), |work| run(stringify!($name), &$row, work));
+        }
     };
 }
 
-rows! {
-    test_basic_2b: Row { clients: 1, ..PLAIN };
-    test_concurrent_2b: PLAIN;
-    test_unreliable_2b: Row { lossy: true, ..PLAIN };
-    test_many_partitions_one_client_2b: Row { clients: 1, parted: true, ..PLAIN };
-    test_many_partitions_many_clients_2b: Row { parted: true, ..PLAIN };
-    test_persist_one_client_2b: Row { clients: 1, restarts: true, ..PLAIN };
-    test_persist_concurrent_2b: Row { restarts: true, ..PLAIN };
-    test_persist_concurrent_unreliable_2b: Row { restarts: true, lossy: true, ..PLAIN };
-    test_persist_partition_2b: Row { restarts: true, parted: true, ..PLAIN };
-    test_persist_partition_unreliable_2b: Row { restarts: true, parted: true, lossy: true, ..PLAIN };
-    test_snapshot_recover_2c: Row { clients: 1, restarts: true, snapshots: true, ..PLAIN };
-    test_snapshot_recover_many_clients_2c: Row { clients: 20, restarts: true, snapshots: true, ..PLAIN };
-    test_snapshot_unreliable_2c: Row { lossy: true, snapshots: true, ..PLAIN };
-    test_snapshot_unreliable_recover_2c: Row { lossy: true, restarts: true, snapshots: true, ..PLAIN };
-    test_snapshot_unreliable_recover_concurrent_partition_2c:
-        Row { lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
-    test_conf_change_recover_3b: Row { clients: 1, changes: true, restarts: true, ..PLAIN };
-    test_conf_change_recover_many_clients_3b: Row { clients: 20, changes: true, restarts: true, ..PLAIN };
-    test_conf_change_unreliable_3b: Row { changes: true, lossy: true, ..PLAIN };
-    test_conf_change_unreliable_recover_3b: Row { changes: true, lossy: true, restarts: true, ..PLAIN };
-    test_conf_change_snapshot_unreliable_recover_3b:
-        Row { changes: true, lossy: true, restarts: true, snapshots: true, ..PLAIN };
-    test_conf_change_snapshot_unreliable_recover_concurrent_partition_3b:
-        Row { changes: true, lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
-    test_split_recover_3b: Row { clients: 1, splits: true, restarts: true, ..PLAIN };
-    test_split_recover_many_clients_3b: Row { clients: 20, splits: true, restarts: true, ..PLAIN };
-    test_split_unreliable_3b: Row { splits: true, lossy: true, ..PLAIN };
-    test_split_unreliable_recover_3b: Row { splits: true, lossy: true, restarts: true, ..PLAIN };
-    test_split_conf_change_snapshot_unreliable_recover_3b:
-        Row { splits: true, changes: true, lossy: true, restarts: true, snapshots: true, ..PLAIN };
-    test_split_conf_change_snapshot_unreliable_recover_concurrent_partition_3b:
-        Row { splits: true, changes: true, lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
-}
+pinion_workload::course_rows! { row }

@@ -8,6 +8,7 @@ use super::campaign::{Setting, play_as};
 use super::coverage::{Coverage, SNAPSHOTS};
 use super::trouble::Fault;
 use crate::seeds;
+use pinion_workload::course::Row;
 use std::time::Duration;
 
 /// Seeds of each row: as a plain test, and in a long campaign at most.
@@ -29,27 +30,6 @@ const RESTARTS: &[Fault] = &[Fault::PowerCut, Fault::PowerCutOfAll, Fault::Kill]
 /// Entries that a log keeps, and where it is to be so short that whoever is away for a moment needs a snapshot.
 const LOG_ENTRIES: u64 = 100;
 const SHORT_LOG_ENTRIES: u64 = 2;
-
-#[expect(clippy::struct_excessive_bools, reason = "each is a kind of trouble of its own")]
-struct Row {
-    clients: u32,
-    lossy: bool,
-    restarts: bool,
-    parted: bool,
-    changes: bool,
-    splits: bool,
-    snapshots: bool,
-}
-
-const PLAIN: Row = Row {
-    clients: 5,
-    lossy: false,
-    restarts: false,
-    parted: false,
-    changes: false,
-    splits: false,
-    snapshots: false,
-};
 
 fn play(name: &str, row: &Row) -> Coverage {
     let setting = Setting {
@@ -99,47 +79,13 @@ fn demand(name: &str, row: &Row) {
     }
 }
 
-macro_rules! rows {
-    ($($name:ident: $row:expr;)*) => {
-        $(
-            #[test]
-            fn $name() {
-                demand(stringify!($name), &$row);
-            }
-        )*
+macro_rules! row {
+    ($name:ident: $row:expr) => {
+        #[test]
+        fn $name() {
+            demand(stringify!($name), &$row);
+        }
     };
 }
 
-rows! {
-    test_basic_2b: Row { clients: 1, ..PLAIN };
-    test_concurrent_2b: PLAIN;
-    test_unreliable_2b: Row { lossy: true, ..PLAIN };
-    test_many_partitions_one_client_2b: Row { clients: 1, parted: true, ..PLAIN };
-    test_many_partitions_many_clients_2b: Row { parted: true, ..PLAIN };
-    test_persist_one_client_2b: Row { clients: 1, restarts: true, ..PLAIN };
-    test_persist_concurrent_2b: Row { restarts: true, ..PLAIN };
-    test_persist_concurrent_unreliable_2b: Row { restarts: true, lossy: true, ..PLAIN };
-    test_persist_partition_2b: Row { restarts: true, parted: true, ..PLAIN };
-    test_persist_partition_unreliable_2b: Row { restarts: true, parted: true, lossy: true, ..PLAIN };
-    test_snapshot_recover_2c: Row { clients: 1, restarts: true, snapshots: true, ..PLAIN };
-    test_snapshot_recover_many_clients_2c: Row { clients: 20, restarts: true, snapshots: true, ..PLAIN };
-    test_snapshot_unreliable_2c: Row { lossy: true, snapshots: true, ..PLAIN };
-    test_snapshot_unreliable_recover_2c: Row { lossy: true, restarts: true, snapshots: true, ..PLAIN };
-    test_snapshot_unreliable_recover_concurrent_partition_2c:
-        Row { lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
-    test_conf_change_recover_3b: Row { clients: 1, changes: true, restarts: true, ..PLAIN };
-    test_conf_change_recover_many_clients_3b: Row { clients: 20, changes: true, restarts: true, ..PLAIN };
-    test_conf_change_unreliable_3b: Row { changes: true, lossy: true, ..PLAIN };
-    test_conf_change_unreliable_recover_3b: Row { changes: true, lossy: true, restarts: true, ..PLAIN };
-    test_conf_change_snapshot_unreliable_recover_3b: Row { changes: true, lossy: true, restarts: true, snapshots: true, ..PLAIN };
-    test_conf_change_snapshot_unreliable_recover_concurrent_partition_3b:
-        Row { changes: true, lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
-    test_split_recover_3b: Row { clients: 1, splits: true, restarts: true, ..PLAIN };
-    test_split_recover_many_clients_3b: Row { clients: 20, splits: true, restarts: true, ..PLAIN };
-    test_split_unreliable_3b: Row { splits: true, lossy: true, ..PLAIN };
-    test_split_unreliable_recover_3b: Row { splits: true, lossy: true, restarts: true, ..PLAIN };
-    test_split_conf_change_snapshot_unreliable_recover_3b:
-        Row { splits: true, changes: true, lossy: true, restarts: true, snapshots: true, ..PLAIN };
-    test_split_conf_change_snapshot_unreliable_recover_concurrent_partition_3b:
-        Row { splits: true, changes: true, lossy: true, restarts: true, parted: true, snapshots: true, ..PLAIN };
-}
+pinion_workload::course_rows! { row }

@@ -4,9 +4,11 @@
 //! - [`model`]: what may be in the store, key by key;
 //! - [`session`]: writers, readers, and the look at everything after a restart;
 //! - [`store`] and [`connection`]: who answers, and what may be concluded from an answer;
-//! - [`value`]: values that say which write made them.
+//! - [`value`]: values that say which write made them;
+//! - [`course`]: what the rows of the course are about that are clients and trouble at random.
 
 pub mod connection;
+pub mod course;
 pub mod model;
 pub mod random;
 pub mod session;
