@@ -75,8 +75,8 @@ pub(crate) struct LogSection {
     /// Groups written at the same time. Default 2. One waits for every sync; more than four split the groups without shortening the wait.
     pub(crate) groups_in_flight: usize,
     /// Bytes of log that a restart may have to replay, for each core. Default 256M. Too small: memtables are flushed before they
-    /// are full. Too large: a restart takes longer. While a peer is sent a snapshot, up to twice the snapshot's bytes more are kept; as much again
-    /// is kept of a region that is written faster than this store applies it. Counterpart: RocksDB's `max_total_wal_size`.
+    /// are full. Too large: a restart takes longer. While a peer is sent a snapshot, up to twice the snapshot's bytes more are kept.
+    /// Counterpart: RocksDB's `max_total_wal_size`.
     pub(crate) replay_max: Size,
 }
 

@@ -230,6 +230,23 @@ fn silence_ends_the_calls_on_the_second_connection_too() {
 }
 
 #[test]
+fn a_second_connection_that_was_idle_is_not_relied_upon() {
+    for seed in 0..SEEDS {
+        with_pair(seed, hello(), LinkLimits::default(), |pair| {
+            pair.simulation.block_on(async {
+                assert_eq!(pair.sender.allocate_ids(1).await, Ok(1));
+                pinion_runtime::sleep(Duration::from_secs(5)).await;
+                // Nothing else goes over the link by which it would find out.
+                pair.simulation.silence_connections(pair.simulation.driver(), &pair.host);
+                let begun = now();
+                assert_eq!(pair.sender.allocate_ids(1).await, Ok(2));
+                assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+            });
+        });
+    }
+}
+
+#[test]
 fn an_idle_connection_that_was_closed_costs_no_message() {
     with_pair(1, hello(), LinkLimits::default(), |pair| {
         pair.send_until_heard();

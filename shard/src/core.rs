@@ -13,7 +13,7 @@ use crate::error::ShardError;
 use crate::event::Event;
 use crate::links::Links;
 use crate::message::Message;
-use crate::peer::{Peer, Persist, Proposal, Slow, Turn};
+use crate::peer::{Peer, Persist, Proposal, Turn};
 use crate::router::{Route, Router};
 use crate::snapshots::Incoming;
 use crate::stop::UnderWay;
@@ -31,9 +31,6 @@ use std::time::Duration;
 
 /// Bytes of entries that are loaded from the log at a time.
 const LOAD_BYTES_MAX: usize = 4 << 20;
-
-/// Bytes of entries that are applied before it is looked again whether the memtables have room.
-const APPLY_BYTES_MAX: usize = 64 << 10;
 
 /// Calls under way from which on a turn waits for more to come, and how long. The clients of the turn before are just being answered and ask
 /// again within that time: a turn has a fifth more commands for it, and 50 clients get 5 % more done.
@@ -130,6 +127,8 @@ pub(crate) struct Inner {
     /// Other cores' messages that wait until this one has taken in its regions; nothing waits any more once it has.
     pub(crate) set_aside: RefCell<Option<Vec<Message>>>,
     pub(crate) mailbox: mailbox::Sender<Message>,
+    /// The store is being stopped: other cores may have stopped already.
+    pub(crate) ending: Cell<bool>,
     /// No more calls are taken.
     pub(crate) draining: Cell<bool>,
     pub(crate) drains: Event,
@@ -154,7 +153,7 @@ pub(crate) struct Inner {
     /// How many regions this core has split because they were too large.
     pub(crate) regions_split: Cell<u64>,
     /// How often a peer's entries waited for room in the memtables.
-    held_back: Cell<u64>,
+    pub(crate) held_back: Cell<u64>,
     peers: RefCell<HashMap<RegionId, Rc<Peer>>>,
     /// Peers that have something to propose or to write.
     queue: RefCell<Vec<Rc<Peer>>>,
@@ -186,6 +185,7 @@ impl Shard {
             cores_recovered: Cell::new(0),
             set_aside: RefCell::new(Some(Vec::new())),
             mailbox: parts.mailbox,
+            ending: Cell::new(false),
             draining: Cell::new(false),
             drains: Event::default(),
             stopping: Cell::new(false),
@@ -392,66 +392,6 @@ impl Shard {
         }
     }
 
-    /// Applies a peer's committed entries. An entry that must wait for the disk goes on in a task of its own.
-    pub(crate) fn apply(&self, peer: &Rc<Peer>) {
-        // What the log was not given must not be in a tree either.
-        if peer.is_gone() || peer.is_installing() || self.has_failed() {
-            return;
-        }
-        let mut applied = Ok(None);
-        while matches!(applied, Ok(None)) && peer.can_apply() {
-            if !self.0.engine.has_room() {
-                return self.apply_later(peer);
-            }
-            applied = peer.apply_queued(APPLY_BYTES_MAX);
-        }
-        match applied {
-            Ok(None) => self.after_applying(peer),
-            Ok(Some(slow)) => {
-                let (shard, peer) = (self.clone(), peer.clone());
-                pinion_runtime::spawn(async move {
-                    match shard.apply_slow(&peer, slow).await {
-                        Ok(()) => shard.apply(&peer),
-                        Err(error) => shard.fail(&error),
-                    }
-                });
-            }
-            Err(error) => self.fail(&error),
-        }
-    }
-
-    /// Applies a peer's entries when the memtables have room again. Whoever proposes waits for that, too; a follower goes on at its own pace.
-    fn apply_later(&self, peer: &Rc<Peer>) {
-        if peer.wait_for_room() {
-            self.0.held_back.set(self.0.held_back.get() + 1);
-            let (shard, peer) = (self.clone(), peer.clone());
-            pinion_runtime::spawn(async move {
-                shard.0.engine.wait_for_room().await;
-                peer.stop_waiting_for_room();
-                shard.apply(&peer);
-            });
-        }
-    }
-
-    /// How often entries were not applied at once because the memtables were full.
-    pub fn times_held_back(&self) -> u64 {
-        self.0.held_back.get()
-    }
-
-    /// Lets the engine and the log know how far a peer is.
-    fn after_applying(&self, peer: &Rc<Peer>) {
-        peer.acknowledge_applied();
-        let engine = &self.0.engine;
-        engine.log().applied(peer.id(), peer.tree().applied().0);
-        engine.after_writes();
-        if !peer.is_leader() || peer.is_frozen() {
-            return;
-        }
-        let limits = &self.0.limits;
-        let due = peer.compaction_due(engine.log(), limits.log_entries_max, limits.log_bytes_max);
-        self.compact_log_through(peer, due);
-    }
-
     /// Lets time pass for every peer that others depend on; for ever.
     pub(crate) async fn tick(self) {
         let election_ticks = u32::try_from(self.0.limits.raft.election_ticks).unwrap_or(u32::MAX);
@@ -473,7 +413,7 @@ impl Shard {
         }
     }
 
-    fn compact_log_through(&self, peer: &Rc<Peer>, due: Option<(LogIndex, Term)>) {
+    pub(crate) fn compact_log_through(&self, peer: &Rc<Peer>, due: Option<(LogIndex, Term)>) {
         if let Some((index, term)) = due {
             // Nobody waits for it.
             drop(peer.propose(Proposal::Compact(index, term)));
@@ -497,20 +437,12 @@ impl Shard {
         }
     }
 
-    pub(crate) async fn apply_slow(&self, peer: &Rc<Peer>, slow: Slow) -> Result<(), ShardError> {
-        match slow {
-            Slow::CompareAndSwap(applying, command) => peer.apply_condition_slowly(applying, command).await,
-            Slow::Split(applying, new) => self.apply_split(peer, applying, new).await,
-            Slow::Change(applying, change) => self.apply_change(peer, applying, &change),
-            Slow::Compact(applying, index, term) => {
-                self.apply_compaction(peer, applying, index, term);
-                Ok(())
-            }
-        }
-    }
-
     /// The core can't go on: it stops serving and says why. Nothing that was acknowledged is touched.
     pub(crate) fn fail(&self, error: &ShardError) {
+        // The cores of a store that stops do so one after the other. What waited for one that has stopped goes on with the next start.
+        if self.0.ending.get() && matches!(error, ShardError::CoreStopped(_)) {
+            return log::debug!("core {} stops, and does without what it waited for: {error}", self.0.core);
+        }
         log::error!("core {} stops serving: {error}", self.0.core);
         self.0.failure.borrow_mut().get_or_insert_with(|| error.to_string());
         for peer in self.peers() {

@@ -15,6 +15,7 @@ mod acquaintances;
 pub mod admin;
 pub mod admission;
 mod appends;
+mod apply;
 mod book;
 pub mod checks;
 mod cluster;

@@ -19,6 +19,9 @@ const LAG_MAX: u64 = 100;
 const CATCH_UP_WAIT: Duration = Duration::from_millis(20);
 /// How long learners may take to catch up before the change is given up; they stay learners.
 const CATCH_UP_MAX: Duration = Duration::from_mins(10);
+/// How long a learner that is not heard of is waited for: its store may just have started again. Too short: the region's data is sent to another
+/// store for nothing.
+pub(crate) const LEARNER_WAIT: Duration = Duration::from_mins(1);
 /// How long handing over leadership may take.
 const TRANSFER_MAX: Duration = Duration::from_secs(3);
 const TRANSFER_WAIT: Duration = Duration::from_millis(5);
@@ -164,18 +167,22 @@ impl Shard {
 
     async fn wait_for_learners(&self, peer: &Rc<Peer>, stores: &[StoreId]) -> Result<(), WireError> {
         let begun = pinion_runtime::now();
+        let mut heard = begun;
         loop {
             if !peer.is_leader() || peer.is_gone() {
                 return Err(peer.not_leader());
             }
-            let lagging = peer.lagging(LAG_MAX);
+            let (lagging, lost) = (peer.lagging(LAG_MAX), peer.unreachable());
             let region = peer.region().clone();
-            let lags =
-                |store: &StoreId| region.peer_on(*store).is_some_and(|peer| lagging.contains(&peer.id));
-            if !stores.iter().any(lags) {
+            let learners = stores.iter().filter_map(|store| region.peer_on(*store));
+            let mut learners = learners.filter(|learner| lagging.contains(&learner.id)).peekable();
+            if learners.peek().is_none() {
                 return Ok(());
             }
-            if begun.elapsed() > CATCH_UP_MAX {
+            if !learners.any(|learner| lost.contains(&learner.id)) {
+                heard = pinion_runtime::now();
+            }
+            if begun.elapsed() > CATCH_UP_MAX || heard.elapsed() > LEARNER_WAIT {
                 return Err(WireError::ServerBusy { retry_after: RETRY_AFTER });
             }
             pinion_runtime::sleep(CATCH_UP_WAIT).await;

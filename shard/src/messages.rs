@@ -107,8 +107,7 @@ impl Shard {
         if is_removed {
             return self.tell_removed(&peer, message.from, message.from_core);
         }
-        let bytes_max = self.0.engine.options().replay_bytes_max;
-        if !message.message.entries.is_empty() && peer.is_behind(self.0.engine.log(), bytes_max) {
+        if !message.message.entries.is_empty() && self.is_behind(&peer) {
             return;
         }
         peer.step(message);

@@ -10,6 +10,7 @@ use crate::cluster::{ClusterCall, ClusterReply};
 use crate::core::Shard;
 use crate::error::ShardError;
 use crate::links::asked;
+use crate::membership::LEARNER_WAIT;
 use crate::peer::Peer;
 use pinion_capnp::{
     Client, ClientError, JoinRequest, Joined, PeerChange, PeerChangeKind, StoreRecord, WireError,
@@ -22,9 +23,6 @@ use std::time::Duration;
 
 /// How often the book is read, and regions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a region that lacks a voter waits for a learner of its that is not heard of: its store may just have started again. Too short: the
-/// region's data is sent to another store for nothing.
-const LEARNER_WAIT: Duration = Duration::from_mins(1);
 /// How long another store may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a start waits for each of two answers by which it would learn that this store runs elsewhere. Stores that start at the same time wait
@@ -56,6 +54,7 @@ impl Shard {
                 self.keep_stores(&mut kept).await;
             }
             self.release_snapshots().await;
+            self.note_lost_learners();
             pinion_runtime::sleep(LOOK_EVERY).await;
         }
     }
@@ -130,13 +129,12 @@ impl Shard {
         *before = lost;
     }
 
-    /// Whether a learner was lost for so long that its region need not wait for it.
+    /// Whether a learner that is lost was so for so long that its region need not wait for it.
     fn is_given_up(&self, learner: PeerId) -> bool {
         self.0.learners_lost.borrow().get(&learner).is_some_and(|since| since.elapsed() > LEARNER_WAIT)
     }
 
     async fn add_missing_peers(&self) {
-        self.note_lost_learners();
         for peer in self.peers() {
             if let Some(store) = self.store_for(&peer).await {
                 let change = PeerChange { store, kind: PeerChangeKind::AddVoter };
@@ -171,7 +169,8 @@ impl Shard {
         // One that was begun is ended first; one that was not heard of yet, or a moment ago, is waited for.
         let lost = peer.unreachable();
         let learners = region.peers.iter().filter(|member| member.role == PeerRole::Learner);
-        let learners: Vec<_> = learners.filter(|learner| !self.is_given_up(learner.id)).collect();
+        let is_given_up = |id| lost.contains(&id) && self.is_given_up(id);
+        let learners: Vec<_> = learners.filter(|learner| !is_given_up(learner.id)).collect();
         if !learners.is_empty() {
             let there = learners.into_iter().filter(|learner| !lost.contains(&learner.id));
             return there.map(|learner| learner.store).collect();

@@ -43,6 +43,7 @@ impl Shard {
     /// Stops this core: other stores take over what it leads, no more calls are taken, those under way are answered, and what was appended to
     /// the log is made durable. Takes five seconds at most, if nobody takes over and calls wait for a quorum, and the log's close.
     pub async fn stop(&self) -> Result<(), ShardError> {
+        self.0.ending.set(true);
         self.hand_over_all().await;
         self.drain().await;
         self.0.stopping.set(true);

@@ -24,7 +24,7 @@ pub struct LinkLimits {
     /// while answers travel, too many hold up urgent messages on a slow network. TCP: the congestion window.
     pub bytes_in_flight_max: usize,
     /// How long the other end may leave the oldest batch unanswered before the connection counts as dead, and that
-    /// of the calls with it. Default 3 s. Too short cuts stores that pause, too long leaves messages in a void. gRPC: `keepalive_timeout`.
+    /// of the calls with it; and how long the latter may be idle and still be used. Default 3 s. Too short cuts stores that pause, too long leaves messages in a void. gRPC: `keepalive_timeout`.
     pub silence_max: Duration,
     /// How long opening a connection may take, hello included. Default 2 s. Too short never reaches a store that is far, too long keeps
     /// messages waiting for one that is gone.

@@ -15,7 +15,7 @@ mod stream;
 
 use crate::{ClientError, LinkClient, LinkHello, LinkLimits, RegionMessage};
 use crate::{SnapshotChunk, SnapshotKey, SnapshotOffer};
-use pinion_runtime::{random_u64, sleep, spawn};
+use pinion_runtime::{Instant, now, random_u64, sleep, spawn};
 use pinion_types::{PeerId, RegionId};
 use queue::{Batch, Queue, Receiver};
 use std::cell::RefCell;
@@ -71,7 +71,7 @@ struct Shared {
     tell_lost: Box<dyn Fn(RegionId, PeerId)>,
     state: RefCell<State>,
     /// The connection for everything but messages.
-    second: RefCell<Option<LinkClient>>,
+    second: RefCell<Option<(LinkClient, Instant)>>,
 }
 
 #[derive(Default)]
@@ -291,9 +291,12 @@ impl Shared {
     ) -> Result<T, ClientError> {
         let client = self.second().await?;
         let outcome = within(self.limits.call_timeout, call(&client)).await;
+        let mut second = self.second.borrow_mut();
         if matches!(outcome, Err(ClientError::TimedOut(_))) {
             // The other end may be gone without a word; whoever else is waiting on this connection finds out by itself.
-            self.second.borrow_mut().take();
+            second.take();
+        } else if let Some((_, used)) = &mut *second {
+            *used = now();
         }
         outcome
     }
@@ -301,18 +304,23 @@ impl Shared {
     /// Ends the second connection, and the calls on it: what has silenced the first has silenced it too, and nothing but the calls' long
     /// timeout would tell.
     fn give_up_second(&self) {
-        if let Some(client) = self.second.borrow_mut().take() {
+        if let Some((client, _)) = self.second.borrow_mut().take() {
             client.abort();
         }
     }
 
+    /// The second connection, or a new one where it was idle for as long as silence may last: whatever is between the stores may have forgotten
+    /// an idle connection, or its other end may be gone, without a word to this one.
     async fn second(&self) -> Result<LinkClient, ClientError> {
-        let open = self.second.borrow().clone().filter(|client| !client.is_closed());
-        if let Some(client) = open {
+        let open = self.second.borrow().clone();
+        let may_serve = |client: &LinkClient, used: Instant| {
+            !client.is_closed() && used.elapsed() < self.limits.silence_max
+        };
+        if let Some((client, _)) = open.filter(|(client, used)| may_serve(client, *used)) {
             return Ok(client);
         }
         let client = self.open().await?;
-        *self.second.borrow_mut() = Some(client.clone());
+        *self.second.borrow_mut() = Some((client.clone(), now()));
         Ok(client)
     }
 }

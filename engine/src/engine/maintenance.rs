@@ -7,7 +7,8 @@
 //! Writes are refused while the disk still has room for what the memtables hold: a flush that finds none would keep the log's segments from
 //! being freed, and room that somebody makes might not be enough to go on.
 //!
-//! Writers feel debt as a delay that grows with it, long before anything would have to stop.
+//! Writers feel debt as a delay that grows with it, long before anything would have to stop. What is committed already waits for room in the
+//! memtables.
 
 use super::Engine;
 use super::region::OpenRegion;
@@ -33,6 +34,8 @@ const COMPACTION_STEP_BYTES: u64 = 32 << 20;
 const DELAY_MAX: Duration = Duration::from_millis(4);
 /// Pressure at which writers are told that the core is busy. 1 is the budget.
 const PRESSURE_MAX: f64 = 2.0;
+/// Pressure of the memtables at which what other stores' writers wrote waits to be applied.
+const OTHERS_PRESSURE_MAX: f64 = 1.5;
 
 /// A bell that several tasks of the core wait for.
 #[derive(Default)]
@@ -135,19 +138,20 @@ impl Engine {
         (pressure < PRESSURE_MAX).then(|| DELAY_MAX.mul_f64((pressure - 1.0).min(1.0)))
     }
 
-    /// Whether the memtables may take more of what is committed: they hold less than twice their budget, which is where writers are refused. A
-    /// closing engine takes all, since nobody waits for it to flush.
-    pub fn has_room(&self) -> bool {
-        self.0.closing.get()
-            || ratio(self.memtable_bytes(), self.0.options.memtables_bytes_max) < PRESSURE_MAX
+    /// Whether the memtables may take more of what is committed: they hold less than twice their budget, which is where writers are refused;
+    /// less than one and a half times, of what another store's writers wrote, so that it leaves this one's some room. A closing engine takes
+    /// all, since nobody waits for it to flush.
+    pub fn has_room(&self, is_others: bool) -> bool {
+        let limit = if is_others { OTHERS_PRESSURE_MAX } else { PRESSURE_MAX };
+        self.0.closing.get() || ratio(self.memtable_bytes(), self.0.options.memtables_bytes_max) < limit
     }
 
-    /// Waits until [`has_room`](Self::has_room).
-    pub async fn wait_for_room(&self) {
+    /// Waits until [`has_room`](Self::has_room), or the engine closes.
+    pub async fn wait_for_room(&self, is_others: bool) {
         self.after_writes();
         loop {
             let seen = self.0.maintenance.work.rings.get();
-            if self.has_room() {
+            if self.has_room(is_others) {
                 return;
             }
             self.0.maintenance.work.wait_past(seen).await;
@@ -227,6 +231,8 @@ impl Engine {
         // What the memtable holds is durable in the log before a table may hold it.
         self.0.log.sync().await?;
         region.tree.flush().await?;
+        // Whoever waits for room need not wait for what follows.
+        self.0.maintenance.ring();
         count(&self.0.counters.flushes);
         if region.manifest.wants_checkpoint() {
             region.manifest.checkpoint(|| region.tree.state()).await?;

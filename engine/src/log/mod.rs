@@ -389,6 +389,12 @@ impl Log {
         Some((stream, self.0.segments.borrow().bytes_from(group)))
     }
 
+    /// Bytes of the entries that are in memory: within `LogConfig::cache_bytes`, but for those that are not applied or not durable yet, and what
+    /// is cached behind them.
+    pub fn cached_bytes(&self) -> usize {
+        self.0.state.borrow().cache.bytes()
+    }
+
     /// Bytes of disk that the log has in use: all of every segment but the last, of which what is written counts.
     pub fn live_bytes(&self) -> u64 {
         self.0.segments.borrow().live_bytes()

@@ -183,6 +183,11 @@ pub(super) struct PayloadCache {
 }
 
 impl PayloadCache {
+    /// Bytes of the payloads.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Notes a payload that was put into its slot.
     pub(super) fn note(&mut self, stream: RegionId, index: LogIndex, sequence: u64, len: usize) {
         self.order.push_back((stream, index, sequence, len));

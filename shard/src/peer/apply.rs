@@ -11,7 +11,6 @@ use crate::error::ShardError;
 use bytes::Bytes;
 use pinion_capnp::WireError;
 use pinion_engine::batch::WriteBatch;
-use pinion_engine::log::Log;
 use pinion_raft::Entry;
 use pinion_types::{LogIndex, Region, Term};
 use std::rc::Rc;
@@ -193,11 +192,9 @@ impl Peer {
         self.waits_for_room.set(false);
     }
 
-    /// Whether this peer has so much to apply that it takes no more entries: what is committed and not applied is more than `bytes_max`. A disk
-    /// whose flushes are slower than its log would fill it otherwise; whoever leads sends the entries again, or a snapshot.
-    pub(crate) fn is_behind(&self, log: &Log, bytes_max: u64) -> bool {
-        let (applied, commit) = (self.applied.get().0, self.node.borrow().hard_state().commit);
-        self.can_apply() && log.entry_bytes(self.id, applied.next(), commit.next()) > bytes_max
+    /// Whether an entry is committed that is not applied.
+    pub(crate) fn has_unapplied(&self) -> bool {
+        self.applied.get().0 < self.node.borrow().hard_state().commit
     }
 
     /// An entry that a task applied is done with; the next may be applied.

@@ -2,7 +2,7 @@
 //!
 //! - [`campaign`]: one seed, from the first store to the verdict;
 //! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members,
-//!   `snapshots`: about what members are sent, `slow_followers`: about those that are slower than what they are sent, `tombstones`: about
+//!   `snapshots`: about what members are sent, `slow_disks`: about stores that are slower than what they are sent, `tombstones`: about
 //!   those that were removed, `links`: about links that are half whole, `reads`: about reads that are late;
 //! - `growth` and `split_check`: clusters that get stores, and data;
 //! - `stores`: the cluster itself, its starts and restarts;
@@ -24,7 +24,7 @@ mod members;
 mod observer;
 mod reads;
 mod route;
-mod slow_followers;
+mod slow_disks;
 mod snapshots;
 mod split_check;
 mod splits;
