@@ -194,9 +194,7 @@ async fn run(shared: Rc<Shared>) {
             }
         };
         let End::Failed { was_useful, error } = end else { continue };
-        if matches!(error, ClientError::TimedOut(_)) {
-            shared.give_up_second();
-        }
+        shared.give_up_second();
         if was_useful {
             pause = shared.limits.backoff_min;
         }
@@ -301,8 +299,8 @@ impl Shared {
         outcome
     }
 
-    /// Ends the second connection, and the calls on it: what has silenced the first has silenced it too, and nothing but the calls' long
-    /// timeout would tell.
+    /// Ends the second connection, and the calls on it: what has ended the first may have silenced it, and nothing but the calls' long timeout would
+    /// tell. A snapshot goes on where it was.
     fn give_up_second(&self) {
         if let Some((client, _)) = self.second.borrow_mut().take() {
             client.abort();

@@ -6,7 +6,7 @@ use crate::table::Value;
 use pinion_types::ColumnFamily;
 
 /// A tree as it was when the snapshot was taken. It holds no memory and no files, but as long as it lives neither flush nor
-/// compaction drops what it sees.
+/// compaction drops what it sees. A structural step takes keys from it that it takes from the tree.
 pub struct TreeSnapshot {
     tree: Tree,
     at: u64,

@@ -138,6 +138,10 @@ impl Shard {
             for (index, family, key) in on_disk {
                 set_found(&mut results, index, peer.get_in(&snapshot, family, &key).await);
             }
+            // A split that was applied meanwhile took keys from the tree, and what was read of them since was not found.
+            if peer.region().epoch.version != epoch.version {
+                return Err(peer.epoch_not_match());
+            }
         }
         if !batch.is_empty() {
             self.write(peer, epoch, batch).await?;

@@ -3,7 +3,9 @@
 use super::members::{SLOW_DISK, USUAL_DISK};
 use super::stories::{FAMILY, Story, WITHIN, tell_of};
 use futures_util::future::join_all;
-use pinion_capnp::PeerChangeKind;
+use pinion_capnp::{
+    Atomicity, Context, OperationResult, Operations, PeerChangeKind, RawCall, RawReply, RawRequest, ReadFrom,
+};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ const WRITES: u32 = 100;
 const WRITE_EVERY: Duration = Duration::from_millis(20);
 /// Who writes while a region is split again and again.
 const WRITERS: usize = 40;
+/// Who reads while a region is split.
+const READERS: usize = 20;
 /// How long after a peer is made its region is split.
 const SPLIT_AFTER_MS_MAX: u64 = 1500;
 /// How long after a split the store hears of it that installs a snapshot meanwhile.
@@ -63,6 +67,52 @@ fn a_write_that_waited_for_room_while_its_region_was_split_is_not_lost() {
         for key in written.into_iter().flatten() {
             assert!(half.get(key.as_bytes()).await.is_some(), "{key} was acknowledged");
         }
+    });
+}
+
+#[test]
+fn a_batch_that_is_read_while_its_region_is_split_misses_nothing() {
+    tell_of(1..9, 0, async |story| {
+        let slow = 0;
+        story.lead_from(1).await;
+        for number in 0..300 {
+            story.put(format!("k{number}").as_bytes(), &[b'v'; 1000]).await;
+        }
+        let host = &story.cluster.stores[slow].host;
+        host.set_io_latency(SLOW_DISK);
+        let client = story.cluster.client(slow).await.with_timeout(4 * WITHIN);
+        let is_over = Cell::new(false);
+        let read = async |reader: usize| {
+            let read_from = ReadFrom::Stale(4 * WITHIN);
+            for round in 0.. {
+                if is_over.get() {
+                    break;
+                }
+                let mut operations = Operations::default();
+                for number in 0..8 {
+                    operations
+                        .get(FAMILY, format!("k{}", (reader * 7 + round + number * 37) % 300).as_bytes());
+                }
+                let call = RawCall::Batch { operations, atomicity: Atomicity::Whole };
+                let context = Context { region: story.region, read_from, ..Context::default() };
+                let request = RawRequest { context: Some(Box::new(context)), ..RawRequest::new(call) };
+                match client.call(&request).await {
+                    Ok(RawReply::Results(results)) => {
+                        let is_there = |result| matches!(result, OperationResult::Value(_));
+                        assert!(results.iter().all(is_there), "a key was not found");
+                    }
+                    // The region is another by now.
+                    _ => pinion_runtime::sleep(WRITE_EVERY).await,
+                }
+            }
+        };
+        let split = async {
+            story.ask("a split", async |client| client.split(&[b"k2".to_vec()]).await).await;
+            story.meet(slow, |peer| peer.region.epoch.version > 1 && !peer.is_applying).await;
+            is_over.set(true);
+        };
+        futures_util::join!(join_all((0..READERS).map(read)), split);
+        host.set_io_latency(USUAL_DISK);
     });
 }
 
