@@ -29,9 +29,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Bytes of entries that are loaded from the log at a time.
-const LOAD_BYTES_MAX: usize = 4 << 20;
-
 /// Calls under way from which on a turn waits for more to come, and how long. The clients of the turn before are just being answered and ask
 /// again within that time: a turn has a fifth more commands for it, and 50 clients get 5 % more done.
 const GATHER_FROM: usize = 8;
@@ -287,24 +284,7 @@ impl Shard {
         }
         let Turn { persist, messages } = take(peer)?;
         self.send_to_peers(peer, messages);
-        if let Some((low, high)) = peer.wanted_entries() {
-            let (shard, peer) = (self.clone(), peer.clone());
-            pinion_runtime::spawn(async move {
-                let log = shard.0.engine.log();
-                let loaded = log.load(peer.id(), low, high, LOAD_BYTES_MAX).await;
-                // What was compacted meanwhile Raft finds to be so when it asks again.
-                let is_moot = peer.is_gone()
-                    || low < log.first_index(peer.id())
-                    || high > log.last_index(peer.id()).next();
-                match loaded {
-                    Err(error) if !is_moot => shard.fail(&error.into()),
-                    Ok(_) | Err(_) => {
-                        peer.entries_loaded();
-                        shard.enqueue(&peer);
-                    }
-                }
-            });
-        }
+        self.load_entries(peer);
         if peer.snapshots().begin() {
             self.make_snapshot(peer);
         }

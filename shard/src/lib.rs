@@ -27,6 +27,7 @@ pub mod identity;
 mod incoming;
 mod inquiry;
 mod links;
+mod loads;
 pub mod membership;
 mod message;
 mod messages;

@@ -36,7 +36,7 @@ use pinion_raft::{Entry, Message, RawNode};
 use pinion_types::{LogIndex, Region, RegionId, Term};
 use propose::{Awaited, Pending};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// One region at work on this core.
@@ -48,6 +48,8 @@ pub(crate) struct Peer {
     generation: u64,
     node: RefCell<RawNode<PeerStorage>>,
     wanted: Wanted,
+    /// A task brings entries into memory.
+    loading: Cell<bool>,
     snapshots: Snapshots,
     /// A snapshot is taking the place of the tree: no turn is taken meanwhile.
     installing: Cell<bool>,
@@ -153,9 +155,14 @@ impl Peer {
         )
     }
 
-    /// Entries that Raft asked for since the last call and that must be loaded.
-    pub(crate) fn wanted_entries(&self) -> Option<(LogIndex, LogIndex)> {
-        self.wanted.take()
+    /// Entries that Raft asked for and that are to be loaded now: nothing while others are being loaded.
+    pub(crate) fn begin_loading(&self) -> Option<BTreeMap<LogIndex, LogIndex>> {
+        if self.loading.get() {
+            return None;
+        }
+        let wanted = self.wanted.take();
+        self.loading.set(!wanted.is_empty());
+        self.loading.get().then_some(wanted)
     }
 
     /// The region's snapshots.
@@ -201,8 +208,10 @@ impl Peer {
         self.release_reads();
     }
 
-    /// What Raft asked for is in memory now.
+    /// What Raft asked for is in memory now. It asks again for what else it lacks.
     pub(crate) fn entries_loaded(&self) {
+        self.loading.set(false);
+        drop(self.wanted.take());
         self.node.borrow_mut().entries_available();
     }
 

@@ -7,17 +7,25 @@ use pinion_raft::{ConfState, Entry, EntryKind, HardState, Snapshot, Storage, Sto
 use pinion_runtime::Instant;
 use pinion_types::{LogIndex, PeerId, RegionId, Term};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Entries `[low, high)` that Raft asked for and that are not in memory.
+/// Entries that Raft asked for and that are not in memory: where each piece begins, and up to where it goes. Each follower that is behind is at a
+/// place of its own.
 #[derive(Clone, Default)]
-pub(crate) struct Wanted(Rc<Cell<Option<(LogIndex, LogIndex)>>>);
+pub(crate) struct Wanted(Rc<RefCell<BTreeMap<LogIndex, LogIndex>>>);
 
 impl Wanted {
-    /// What was asked for since the last call, if anything.
-    pub(crate) fn take(&self) -> Option<(LogIndex, LogIndex)> {
+    /// What was asked for since the last call.
+    pub(crate) fn take(&self) -> BTreeMap<LogIndex, LogIndex> {
         self.0.take()
+    }
+
+    fn note(&self, low: LogIndex, high: LogIndex) {
+        let mut wanted = self.0.borrow_mut();
+        let there = wanted.entry(low).or_insert(high);
+        *there = high.max(*there);
     }
 }
 
@@ -198,9 +206,7 @@ impl Storage for PeerStorage {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let cached = self.log.entries_cached(self.region, low, high, bytes_max);
         let Some(entries) = cached else {
-            let there = self.wanted.0.get();
-            let low = there.map_or(low, |(first, _)| first.min(low));
-            self.wanted.0.set(Some((low, there.map_or(high, |(_, last)| last.max(high)))));
+            self.wanted.note(low, high);
             return Err(StorageError::TemporarilyUnavailable);
         };
         for entry in entries {

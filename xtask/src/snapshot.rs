@@ -15,8 +15,9 @@ const RATE_WANTED: f64 = 200.0;
 const RATIO_MAX: f64 = 2.0;
 /// What a store sends of a snapshot at the default bound, `raft.snapshot_rate`, in MiB a second: calls are measured for about as long.
 const RATE_DEFAULT: u64 = 100;
-/// Seconds in which a third store joins, before it is sent anything.
+/// Seconds in which a third store joins, before it is sent anything, and in which it is sent what was written since the snapshot was made.
 const JOIN_SECONDS: u64 = 2;
+const CATCH_UP_SECONDS: u64 = 3;
 /// Part of the measured time in which a snapshot must be on its way, and how often that is looked at, which costs a little time itself.
 const SENT_PART_MIN: f64 = 0.5;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -167,7 +168,7 @@ impl Run<'_> {
     /// The p99 of calls in microseconds, while nothing else happens, and while a third peer gets its data.
     fn beside_calls(&self) -> Result<(f64, f64)> {
         let mut cluster = self.start("[region]\nsplit_size = \"0\"\n")?;
-        let seconds = JOIN_SECONDS + self.arguments.load / RATE_DEFAULT;
+        let seconds = JOIN_SECONDS + self.arguments.load / RATE_DEFAULT + CATCH_UP_SECONDS;
         let calls = |cluster: &[Store]| {
             let mut command = self.bench(cluster, "a");
             command.args(["--no-load", "--connections", "4", "--depth", "16", "--warmup", "1s"]);

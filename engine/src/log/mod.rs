@@ -16,6 +16,7 @@
 //! to growing or merely allocated files do. Several groups may be on their way; a group is written as soon as there is a place for it, and
 //! what comes meanwhile makes the next group. Nothing waits for a timer but the marker that is written when the log falls idle.
 
+mod entries;
 mod format;
 mod inspect;
 mod reclaim;
@@ -34,8 +35,7 @@ pub use writer::Ticket;
 
 use crate::Error;
 use bytes::Bytes;
-use format::{ENTRY_HEADER, GROUP_HEADER, RECORD_HEADER, entry_crc};
-use pinion_runtime::fs::File;
+use format::{ENTRY_HEADER, GROUP_HEADER, RECORD_HEADER};
 use pinion_types::{CoreId, LogIndex, RegionId, Term};
 use segments::Segments;
 use std::cell::{Cell, RefCell};
@@ -236,122 +236,6 @@ impl Log {
 
     fn with<T>(&self, stream: RegionId, read: impl FnOnce(&Stream) -> T) -> Option<T> {
         self.0.state.borrow().streams.get(&stream).map(read)
-    }
-
-    /// The entries in `[low, high)`, as many from the front as are within `bytes_max`, but at least one; `None` when one of them must be read
-    /// from disk, or is not there.
-    pub fn entries_cached(
-        &self,
-        stream: RegionId,
-        low: LogIndex,
-        high: LogIndex,
-        bytes_max: usize,
-    ) -> Option<Vec<LogEntry>> {
-        let state = self.0.state.borrow();
-        let stream = state.streams.get(&stream)?;
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut index = low;
-        while index < high {
-            let slot = stream.slot(index)?;
-            bytes += slot.place.len as usize;
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            let payload = slot.cached.clone()?;
-            entries.push(LogEntry { index, term: slot.term, kind: slot.kind, payload });
-            index = index.next();
-        }
-        Some(entries)
-    }
-
-    /// The entries in `[low, high)`, as many from the front as are within `bytes_max`, but at least one; from disk what is not cached.
-    ///
-    /// # Errors
-    /// When one is not there, or its bytes are damaged.
-    pub async fn entries(
-        &self,
-        stream: RegionId,
-        low: LogIndex,
-        high: LogIndex,
-        bytes_max: usize,
-    ) -> Result<Vec<LogEntry>, Error> {
-        if let Some(entries) = self.entries_cached(stream, low, high, bytes_max) {
-            return Ok(entries);
-        }
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut index = low;
-        while index < high {
-            let found = self.with(stream, |stream| stream.slot(index).cloned()).flatten();
-            let slot = found.ok_or_else(|| self.no_such_entry(stream, index))?;
-            bytes += slot.place.len as usize;
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            let payload = match slot.cached {
-                Some(payload) => payload,
-                None => self.read(stream, index, slot.term, slot.place).await?,
-            };
-            entries.push(LogEntry { index, term: slot.term, kind: slot.kind, payload });
-            index = index.next();
-        }
-        Ok(entries)
-    }
-
-    /// Brings the entries in `[low, high)` into memory, as many from the front as are within `bytes_max`, but at least one; up to which. They
-    /// stay at least until they are applied.
-    ///
-    /// # Errors
-    /// When one is not there, or its bytes are damaged.
-    pub async fn load(
-        &self,
-        stream: RegionId,
-        low: LogIndex,
-        high: LogIndex,
-        bytes_max: usize,
-    ) -> Result<LogIndex, Error> {
-        let entries = self.entries(stream, low, high, bytes_max).await?;
-        let through = entries.last().map_or(low.previous(), |entry| entry.index);
-        let mut state = self.0.state.borrow_mut();
-        let State { streams, cache, .. } = &mut *state;
-        for entry in entries {
-            let found = streams.get_mut(&stream).and_then(|stream| stream.slot_mut(entry.index));
-            // What was replaced meanwhile is in memory already.
-            if let Some(slot) = found.filter(|slot| slot.term == entry.term && slot.cached.is_none()) {
-                cache.note(stream, entry.index, slot.sequence, entry.payload.len());
-                slot.cached = Some(entry.payload);
-            }
-        }
-        Ok(through)
-    }
-
-    /// Reads an entry's payload from disk and checks it.
-    async fn read(
-        &self,
-        stream: RegionId,
-        index: LogIndex,
-        term: Term,
-        place: Place,
-    ) -> Result<Bytes, Error> {
-        let (file, path, group_offset): (File, PathBuf, u64) = {
-            let segments = self.0.segments.borrow();
-            let (segment, offset) =
-                segments.place_of(place.group).ok_or_else(|| self.no_such_entry(stream, index))?;
-            (segment.file.clone(), segments.path_of(segment.number), offset)
-        };
-        let start = group_offset + (GROUP_HEADER + place.offset as usize - ENTRY_HEADER) as u64;
-        let len = ENTRY_HEADER + place.len as usize;
-        let bytes = file.read_at(start, len).await.map_err(|source| Error::io(&path, source))?;
-        let (header, payload) = bytes
-            .split_at_checked(ENTRY_HEADER)
-            .ok_or_else(|| Error::corrupt(&path, start, "an entry is cut off"))?;
-        let expected = u32::from_le_bytes([header[16], header[17], header[18], header[19]]);
-        let got = entry_crc(stream, index, term, header[20], payload);
-        if got != expected {
-            return Err(Error::ChecksumMismatch { file: path, offset: start, expected, got });
-        }
-        Ok(Bytes::copy_from_slice(payload))
     }
 
     /// Segments made of files that had been segments before, and records written again, since the log was opened.

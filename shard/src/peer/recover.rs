@@ -73,6 +73,7 @@ impl Peer {
             generation: found.generation,
             node: RefCell::new(node),
             wanted,
+            loading: Cell::new(false),
             snapshots,
             installing: Cell::new(false),
             applied: Cell::new(found.tree.applied()),

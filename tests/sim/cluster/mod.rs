@@ -3,7 +3,8 @@
 //! - [`campaign`]: one seed, from the first store to the verdict;
 //! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members,
 //!   `snapshots`: about what members are sent, `slow_disks`: about stores that are slower than what they are sent, `tombstones`: about
-//!   those that were removed, `links`: about links that are half whole, `reads`: about reads that are late;
+//!   those that were removed, `links`: about links that are half whole, `reads`: about reads that are late, `catch_up`: about members that
+//!   are behind;
 //! - `growth` and `split_check`: clusters that get stores, and data;
 //! - `stores`: the cluster itself, its starts and restarts;
 //! - `trouble`: what befalls stores, links and clocks; `disks`: what befalls disks; `administrator`: what is asked of the regions meanwhile;
@@ -13,6 +14,7 @@
 
 mod administrator;
 pub(crate) mod campaign;
+mod catch_up;
 mod clients;
 mod convergence;
 mod course;
