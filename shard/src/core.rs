@@ -282,9 +282,10 @@ impl Shard {
         if peer.is_gone() || peer.is_installing() {
             return None;
         }
-        let Turn { persist, messages } = take(peer)?;
-        self.send_to_peers(peer, messages);
+        let turn = take(peer);
         self.load_entries(peer);
+        let Turn { persist, messages } = turn?;
+        self.send_to_peers(peer, messages);
         if peer.snapshots().begin() {
             self.make_snapshot(peer);
         }

@@ -36,7 +36,7 @@ use pinion_raft::{Entry, Message, RawNode};
 use pinion_types::{LogIndex, Region, RegionId, Term};
 use propose::{Awaited, Pending};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// One region at work on this core.
@@ -155,14 +155,19 @@ impl Peer {
         )
     }
 
-    /// Entries that Raft asked for and that are to be loaded now: nothing while others are being loaded.
-    pub(crate) fn begin_loading(&self) -> Option<BTreeMap<LogIndex, LogIndex>> {
-        if self.loading.get() {
-            return None;
-        }
-        let wanted = self.wanted.take();
-        self.loading.set(!wanted.is_empty());
-        self.loading.get().then_some(wanted)
+    /// Whether what Raft asked for is to be loaded now, and by the caller: it was not being loaded before.
+    pub(crate) fn begins_loading(&self) -> bool {
+        self.wanted_entries(LogIndex(0)).is_some() && !self.loading.replace(true)
+    }
+
+    /// What Raft asked for, and lacks, was loaded as far as it could be.
+    pub(crate) fn ends_loading(&self) {
+        self.loading.set(false);
+    }
+
+    /// Entries that Raft asked for and that must be loaded: a piece behind the one that began at `after`, if there is one.
+    pub(crate) fn wanted_entries(&self, after: LogIndex) -> Option<(LogIndex, LogIndex)> {
+        self.wanted.next(after)
     }
 
     /// The region's snapshots.
@@ -208,10 +213,9 @@ impl Peer {
         self.release_reads();
     }
 
-    /// What Raft asked for is in memory now. It asks again for what else it lacks.
+    /// Something that Raft asked for is in memory now. It asks again for what else it lacks.
     pub(crate) fn entries_loaded(&self) {
-        self.loading.set(false);
-        drop(self.wanted.take());
+        self.wanted.clear();
         self.node.borrow_mut().entries_available();
     }
 

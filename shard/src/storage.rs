@@ -17,9 +17,16 @@ use std::time::Duration;
 pub(crate) struct Wanted(Rc<RefCell<BTreeMap<LogIndex, LogIndex>>>);
 
 impl Wanted {
-    /// What was asked for since the last call.
-    pub(crate) fn take(&self) -> BTreeMap<LogIndex, LogIndex> {
-        self.0.take()
+    /// The piece behind the one that began at `after`, and behind the last the first again: nobody is kept waiting by who asks more often.
+    pub(crate) fn next(&self, after: LogIndex) -> Option<(LogIndex, LogIndex)> {
+        let wanted = self.0.borrow();
+        let behind = wanted.range(after.next()..).next();
+        behind.or_else(|| wanted.iter().next()).map(|(low, high)| (*low, *high))
+    }
+
+    /// Forgets what was asked for.
+    pub(crate) fn clear(&self) {
+        self.0.borrow_mut().clear();
     }
 
     fn note(&self, low: LogIndex, high: LogIndex) {

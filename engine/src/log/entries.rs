@@ -90,7 +90,12 @@ impl Log {
                 entries.push(LogEntry { index, term: *term, kind: *kind, payload: payload.clone() });
                 continue;
             }
-            match self.read(stream, index, rest).await {
+            let read = match self.read(stream, index, rest).await {
+                // What lies between it and others may be what can't be read.
+                Err(_) => self.read(stream, index, &rest[..1]).await,
+                read => read,
+            };
+            match read {
                 Ok(mut read) => entries.append(&mut read),
                 // What is needed may have been written again elsewhere meanwhile, and its old place written over.
                 Err(error) if !self.look_again(stream, index, rest)? => return Err(error),
@@ -237,7 +242,7 @@ mod tests {
     use super::*;
     use crate::log::{Durability, LogConfig, Record, Released};
     use futures_util::poll;
-    use pinion_runtime::sim::{Config, Host, run};
+    use pinion_runtime::sim::{Config, DiskError, Failing, Host, run};
     use pinion_types::Term;
     use std::path::Path;
     use std::pin::pin;
@@ -300,6 +305,20 @@ mod tests {
             // The bound on bytes is met whatever a read brings.
             let few = log.entries(COLD, LogIndex(3), end, 250).await.unwrap();
             assert_eq!(few.iter().map(|entry| entry.index.0).collect::<Vec<_>>(), [3, 4]);
+        });
+    }
+
+    #[test]
+    fn an_entry_is_read_alone_where_the_read_of_many_fails() {
+        with_log(SEGMENT_BYTES, async |log, host| {
+            let written = payloads(5, 3000);
+            append(&log, COLD, &written).await;
+            host.fail_io(Failing::Once(host.io_count()), DiskError::Io);
+            let read = log.entries(COLD, LogIndex(1), LogIndex(6), usize::MAX).await.unwrap();
+            assert!(read.iter().map(|entry| &entry.payload).eq(&written));
+            host.fail_io(Failing::From(host.io_count()), DiskError::Io);
+            let failed = log.entries(COLD, LogIndex(1), LogIndex(6), usize::MAX).await;
+            assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
         });
     }
 
