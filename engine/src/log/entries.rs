@@ -5,9 +5,11 @@ use super::stream::{Place, Slot};
 use super::{Log, LogEntry, State};
 use crate::Error;
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use pinion_runtime::fs::{File, ReadBuffer};
 use pinion_types::{LogIndex, RegionId};
 use std::path::PathBuf;
+use std::pin::pin;
 
 /// Bytes that one read asks for at most, unless one entry is larger. Smaller: a follower that is behind costs a read for every few entries. Larger:
 /// other reads wait behind it.
@@ -15,6 +17,9 @@ const READ_BYTES_MAX: u64 = 256 << 10;
 /// Bytes between two entries that are read and passed over. Smaller: entries of few regions among many cost a read each. Larger: most of what
 /// is read is passed over.
 const GAP_BYTES_MAX: u64 = 16 << 10;
+/// Reads that are on their way at once while a start replays; one is afterwards. Fewer: a start waits for the disk most of that time. Eight for a
+/// follower that catches up would make callers wait: their p99 is 2 to 13 times what it is then, and 0.8 to 1.5 with one.
+const READS_AT_START: usize = 8;
 
 /// Entries that lie near each other in one file.
 struct Span {
@@ -81,10 +86,77 @@ impl Log {
         high: LogIndex,
         bytes_max: usize,
     ) -> Result<Vec<LogEntry>, Error> {
-        let mut entries = Vec::new();
-        let mut slots = self.slots(stream, low, high, bytes_max)?;
+        self.read_entries(stream, low, high, bytes_max, 1).await
+    }
+
+    /// The same for a start: as fast as the disk gives them, since nobody else waits for it.
+    ///
+    /// # Errors
+    /// As [`entries`](Self::entries).
+    pub async fn entries_for_replay(
+        &self,
+        stream: RegionId,
+        low: LogIndex,
+        high: LogIndex,
+        bytes_max: usize,
+    ) -> Result<Vec<LogEntry>, Error> {
+        self.read_entries(stream, low, high, bytes_max, READS_AT_START).await
+    }
+
+    async fn read_entries(
+        &self,
+        stream: RegionId,
+        low: LogIndex,
+        high: LogIndex,
+        bytes_max: usize,
+        reads_at_once: usize,
+    ) -> Result<Vec<LogEntry>, Error> {
+        let slots = self.slots(stream, low, high, bytes_max)?;
+        let mut entries = Vec::with_capacity(slots.len());
+        let lengths = self.pieces(stream, low, &slots);
+        let mut rest = slots.into_iter();
+        let mut next = low;
+        let pieces = lengths.into_iter().map(|len| {
+            let first = next;
+            next = LogIndex(first.0 + len as u64);
+            self.read_piece(stream, first, rest.by_ref().take(len).collect())
+        });
+        let mut reading = pin!(stream::iter(pieces).buffered(reads_at_once));
+        while let Some(mut piece) = reading.try_next().await? {
+            entries.append(&mut piece);
+        }
+        Ok(entries)
+    }
+
+    /// How many of the slots from `first` on come with one read, and with the next, and so on.
+    fn pieces(&self, stream: RegionId, first: LogIndex, slots: &[Slot]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        let mut at = 0;
+        while at < slots.len() {
+            let rest = &slots[at..];
+            let cached = rest.iter().take_while(|slot| slot.cached.is_some()).count();
+            let len = match cached {
+                0 => self
+                    .span_of(stream, LogIndex(first.0 + at as u64), rest)
+                    .map_or(1, |span| span.offsets.len()),
+                cached => cached,
+            };
+            lengths.push(len);
+            at += len;
+        }
+        lengths
+    }
+
+    /// Entries of which those that are not cached come with one read, if nothing changes meanwhile and all can be read.
+    async fn read_piece(
+        &self,
+        stream: RegionId,
+        first: LogIndex,
+        mut slots: Vec<Slot>,
+    ) -> Result<Vec<LogEntry>, Error> {
+        let mut entries = Vec::with_capacity(slots.len());
         while entries.len() < slots.len() {
-            let index = LogIndex(low.0 + entries.len() as u64);
+            let index = LogIndex(first.0 + entries.len() as u64);
             let rest = &mut slots[entries.len()..];
             if let Slot { term, kind, cached: Some(payload), .. } = &rest[0] {
                 entries.push(LogEntry { index, term: *term, kind: *kind, payload: payload.clone() });
@@ -245,7 +317,6 @@ mod tests {
     use pinion_runtime::sim::{Config, DiskError, Failing, Host, run};
     use pinion_types::Term;
     use std::path::Path;
-    use std::pin::pin;
     use std::time::Duration;
 
     const COLD: RegionId = RegionId(1);
@@ -305,6 +376,20 @@ mod tests {
             // The bound on bytes is met whatever a read brings.
             let few = log.entries(COLD, LogIndex(3), end, 250).await.unwrap();
             assert_eq!(few.iter().map(|entry| entry.index.0).collect::<Vec<_>>(), [3, 4]);
+        });
+    }
+
+    #[test]
+    fn a_start_has_several_reads_on_their_way_at_once() {
+        with_log(4 << 20, async |log, host| {
+            let written = payloads(2 * READS_AT_START, 200 << 10);
+            append(&log, COLD, &written).await;
+            host.set_io_latency(SLOW);
+            let begun = pinion_runtime::now();
+            let end = log.last_index(COLD).next();
+            let read = log.entries_for_replay(COLD, LogIndex(1), end, usize::MAX).await.unwrap();
+            assert!(read.iter().map(|entry| &entry.payload).eq(&written));
+            assert!(begun.elapsed() < 4 * SLOW.end, "{:?}", begun.elapsed());
         });
     }
 

@@ -130,6 +130,7 @@ fn bytes_of_entries_are_those_that_are_there() {
         let compact = Record::Compact { stream: RegionId(1), index: LogIndex(2), term: Term(1) };
         log.append(&[compact], Durability::Sync).await.unwrap();
         assert_eq!(bytes(&log, 1, 6), 33);
+        log.close().await.unwrap();
         drop(log);
         let (log, _) = Log::open(&directory, config()).await.unwrap();
         assert_eq!(bytes(&log, 1, 6), 33);

@@ -119,7 +119,7 @@ impl Peer {
         }
         while self.applied.get().0 < commit {
             let low = self.applied.get().0.next();
-            let entries = log.entries(self.id, low, commit.next(), REPLAY_BYTES_MAX).await?;
+            let entries = log.entries_for_replay(self.id, low, commit.next(), REPLAY_BYTES_MAX).await?;
             assert!(!entries.is_empty(), "the log holds what is committed and not in the tree");
             let entries = entries.into_iter().map(|entry| raft_entry(self.id, entry));
             self.queue_committed(entries.collect::<Result<Vec<_>, _>>()?);

@@ -4,7 +4,7 @@
 //! - `course`: rows of the course, each a campaign of less; `stories`: those that go step by step; `members`: those about members,
 //!   `snapshots`: about what members are sent, `slow_disks`: about stores that are slower than what they are sent, `tombstones`: about
 //!   those that were removed, `links`: about links that are half whole, `reads`: about reads that are late, `catch_up`: about members that
-//!   are behind;
+//!   are behind, `stops`: about stores that are stopped;
 //! - `growth` and `split_check`: clusters that get stores, and data;
 //! - `stores`: the cluster itself, its starts and restarts;
 //! - `trouble`: what befalls stores, links and clocks; `disks`: what befalls disks; `administrator`: what is asked of the regions meanwhile;
@@ -30,6 +30,7 @@ mod slow_disks;
 mod snapshots;
 mod split_check;
 mod splits;
+mod stops;
 mod stores;
 mod stories;
 mod tombstones;
