@@ -1,7 +1,7 @@
 //! A core at work: its regions' peers, propose, persist, apply, answer; routing between cores.
 //!
 //! - [`start`]: starting a core, making a new store; `orphans`: what an earlier start's cores left;
-//! - [`core`]: the loop;
+//! - [`core`]: the loop; `loads`: entries that it needs and the log has on disk only;
 //! - `peer`: one region's replica: propose, apply, read;
 //! - [`service`] and [`admin`]: what callers and administrators ask;
 //! - [`router`], `message`, [`relocate`]: between the cores of a store;
