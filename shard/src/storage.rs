@@ -262,6 +262,21 @@ mod tests {
     use bytes::Bytes;
 
     #[test]
+    fn pieces_that_are_wanted_take_turns() {
+        let wanted = Wanted::default();
+        assert_eq!(wanted.next(LogIndex(0)), None);
+        for (low, high) in [(7, 9), (3, 20), (7, 12), (7, 8)] {
+            wanted.note(LogIndex(low), LogIndex(high));
+        }
+        let (first, second) = ((LogIndex(3), LogIndex(20)), (LogIndex(7), LogIndex(12)));
+        for (after, piece) in [(0, first), (3, second), (5, second), (7, first), (100, first)] {
+            assert_eq!(wanted.next(LogIndex(after)), Some(piece), "after {after}");
+        }
+        wanted.clear();
+        assert_eq!(wanted.next(LogIndex(0)), None);
+    }
+
+    #[test]
     fn what_an_entry_is_comes_back_from_the_log_and_is_never_guessed() {
         let entry = |kind| LogEntry { index: LogIndex(3), term: Term(2), kind, payload: Bytes::new() };
         for kind in [EntryKind::Normal, EntryKind::ConfChange, EntryKind::ConfChangeV2] {

@@ -12,6 +12,9 @@ const SEEDS: std::ops::Range<u64> = 1..4;
 /// What one member lacks, and the other twice: several times what the log keeps in memory, and less than it keeps on disk. Each is a block of the log.
 const BEHIND: usize = 40;
 const BEHIND_BYTES: usize = 3 << 10;
+/// Bounds on the log that are not met: what a member lacks is there.
+const LOG_ENTRIES: u64 = 100_000;
+const LOG_BYTES: u64 = 64 << 20;
 /// Who writes meanwhile, so that the leader has turns all the time in which it finds that it lacks entries; and how long a read of those takes.
 const CALLERS: usize = 4;
 const READ_TAKES: std::ops::Range<Duration> = Duration::from_millis(5)..Duration::from_millis(6);
@@ -42,7 +45,8 @@ impl Story<'_> {
 
 #[test]
 fn what_members_lack_is_read_once_and_in_large_pieces() {
-    let limits = ShardLimits { replicas: 0, log_entries_max: 100_000, log_bytes_max: 64 << 20, ..limits() };
+    let limits =
+        ShardLimits { replicas: 0, log_entries_max: LOG_ENTRIES, log_bytes_max: LOG_BYTES, ..limits() };
     tell_with(SEEDS, limits, async |story| {
         let (leader, lone) = (0, [3, 4]);
         story.lead_from(leader).await;

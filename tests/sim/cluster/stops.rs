@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 const SEEDS: std::ops::Range<u64> = 1..6;
-/// How long a region may be without a leader while it changes hands; an election that begins because nobody is heard takes a second and more.
+/// How long a region may be without a leader while it changes hands; an election that begins because nobody is heard takes 0.6 s and more.
 const LEADERLESS_MAX: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
